@@ -1,0 +1,1 @@
+"""Room: users, accounts, sessions, sign-in links, API keys, and who owns what."""

@@ -1,0 +1,50 @@
+"""Browser sessions: a 32-byte random token in a cookie, its SHA-256 in the database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from clawhaven.accounts.models import Account, LoginSession, User
+from clawhaven.accounts.signup import Owner
+from clawhaven.core.ids import new_id, new_token
+from clawhaven.core.secrets import hash_token
+
+
+def open_session(db: Session, user_id: str, now: datetime, *, days: int, user_agent: str = "") -> str:
+    """Sign the user in; returns the cookie's value, which is never stored."""
+    token = new_token()
+    db.add(
+        LoginSession(
+            id=new_id("ses"),
+            token_hash=hash_token(token),
+            user_id=user_id,
+            created_at=now,
+            expires_at=now + timedelta(days=days),
+            user_agent=user_agent[:300],
+        )
+    )
+    return token
+
+
+def find_session(db: Session, token: str, now: datetime) -> Owner | None:
+    """Who this cookie belongs to, or None when it is unknown or expired."""
+    row = db.execute(
+        select(User, Account)
+        .join(LoginSession, LoginSession.user_id == User.id)
+        .join(Account, Account.owner_id == User.id)
+        .where(LoginSession.token_hash == hash_token(token), LoginSession.expires_at > now, User.deleted_at.is_(None))
+    ).first()
+    return Owner(row[0], row[1]) if row else None
+
+
+def close_session(db: Session, token: str) -> None:
+    """Sign out; an unknown token is already signed out."""
+    db.execute(delete(LoginSession).where(LoginSession.token_hash == hash_token(token)))
+
+
+def sweep(db: Session, now: datetime) -> None:
+    """Forget expired sessions."""
+    db.execute(delete(LoginSession).where(LoginSession.expires_at <= now))

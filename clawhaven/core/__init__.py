@@ -1,0 +1,1 @@
+"""Foundation: no product words, no vendor words."""

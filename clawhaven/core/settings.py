@@ -1,0 +1,154 @@
+"""Settings from the environment, `.env`, and `NAME_FILE` for secrets. Defaults start everything with no account.
+
+Every class of settings derives from EnvSettings: the product's own below, a vendor's beside that vendor's provider.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class FileSecrets(PydanticBaseSettingsSource):
+    """`STRIPE_SECRET_KEY_FILE=/run/secrets/stripe` gives STRIPE_SECRET_KEY the file's content, stripped."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The content of the file named by NAME_FILE; raises ValueError when it cannot be read."""
+        name = f"{field_name.upper()}_FILE"
+        path = os.environ.get(name)
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except OSError as error:
+            raise ValueError(f"{name}: cannot read {path}: {error.strerror}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[key] = value
+        return found
+
+
+class EnvSettings(BaseSettings):
+    """Settings of one part: field `telegram_api_url` is the variable TELEGRAM_API_URL. Values are stripped."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", str_strip_whitespace=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, FileSecrets(settings_cls), env_settings, dotenv_settings
+
+
+class Settings(EnvSettings):
+    """What the product itself needs to know. One variable per field, in capitals."""
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses sandbox providers and missing secrets at the start."
+    )
+    data_dir: Path = Field(Path("./var"), description="Everything this installation keeps, unless said otherwise.")
+    database_url: str = Field("", description="`postgresql://…` or `sqlite:///…`. Default: SQLite in DATA_DIR.")
+    database_path: Path | None = Field(None, description="A SQLite file; the short form of DATABASE_URL.")
+    customers_dir: Path | None = Field(None, description="Instances' files. Default: DATA_DIR/customers.")
+    templates_dir: Path | None = Field(None, description="Own persona templates beside the built-in ones.")
+    cache_dir: Path = Field(
+        Path(platformdirs.user_cache_dir("clawhaven")), description="Node, OpenClaw and images, shared and rebuildable."
+    )
+    base_url: str = Field("", description="Public address of this site. Default: http://PLATFORM_HOST:PLATFORM_PORT.")
+    base_domain: str = Field("localhost", description="Assistants live at <slug>.BASE_DOMAIN.")
+    platform_host: str = Field("127.0.0.1", description="Address the web server listens on.")
+    platform_port: int = Field(8080, ge=1, le=65535, description="Port the web server listens on.")
+    proxy_bind: str = Field(
+        "", description="`host:port` for a listener that serves only the model proxy (containers reach it there)."
+    )
+    proxy_url: str = Field("", description="The model proxy's address as an instance sees it, where not the default.")
+    port_range_start: int = Field(30000, ge=1024, le=65535, description="First loopback port for gateways.")
+    port_range_end: int = Field(30999, ge=1024, le=65535, description="Last loopback port for gateways.")
+    max_customers: int = Field(20, ge=0, description="Places; beyond it sign-up answers at_capacity.")
+    encryption_key: SecretStr = Field(
+        SecretStr(""), description="32 bytes as hex or base64; several, newest first, for rotation."
+    )
+    runtime: str = Field("process", description="Where new instances run: process or docker.")
+    payments: str = Field("sandbox", description="Which provider takes payments.")
+    notifier: str = Field("console", description="How mail leaves: console or smtp.")
+    ingress: str = Field("direct", description="How instances are reached from outside: direct.")
+    mail_from: str = Field("Clawhaven <noreply@localhost>", description="Sender of every mail.")
+    support_address: str = Field("support@localhost", description="Shown to customers who need a person.")
+    brand_name: str = Field("Clawhaven", description="The name customers see.")
+    default_model: str = Field("", description="Model of new instances. Default: the best one there is a key for.")
+    model_markup_percent: int = Field(150, ge=100, le=10_000, description="Customer price as per cent of list price.")
+    openclaw_version: str = Field("2026.9.6", description="The pinned OpenClaw version.")
+    instance_memory_mb: int = Field(2048, ge=1280, description="Memory limit per instance; below 1280 MB it dies.")
+    instance_cpus: float = Field(2.0, gt=0, description="CPU limit per instance.")
+    max_parallel_boots: int = Field(2, ge=1, description="Gateways that may start at the same time on this host.")
+    start_timeout_seconds: int = Field(180, ge=10, description="A gateway not ready by then has failed.")
+    drain_seconds: int = Field(60, ge=0, description="Time for a turn in flight before a gateway is stopped.")
+    upstream_silence_seconds: int = Field(75, ge=5, description="A model vendor that says nothing so long is cut.")
+    session_days: int = Field(7, ge=1, description="Life of a sign-in.")
+    trusted_proxy_count: int = Field(0, ge=0, description="Reverse proxies in front, whose X-Forwarded-For counts.")
+    sign_in_per_minute: int = Field(5, ge=1, description="Sign-in tries per address and minute.")
+    sign_up_per_minute: int = Field(5, ge=1, description="Sign-ups per address and minute.")
+    webhooks_per_minute: int = Field(100, ge=1, description="Webhook deliveries per address and minute.")
+    api_per_minute: int = Field(100, ge=1, description="API calls per address or key and minute.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+    log_format: Literal["json", "text"] = Field("json", description="Log lines for machines or for eyes.")
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Settings:
+        if self.port_range_end < self.port_range_start:
+            raise ValueError("PORT_RANGE_END must not be below PORT_RANGE_START")
+        self.data_dir = self.data_dir.expanduser().absolute()
+        self.cache_dir = self.cache_dir.expanduser().absolute()
+        self.customers_dir = (self.customers_dir or self.data_dir / "customers").expanduser().absolute()
+        if not self.database_url:
+            path = (self.database_path or self.data_dir / "clawhaven.sqlite3").expanduser().absolute()
+            self.database_url = f"sqlite:///{path}"
+        self.base_url = (self.base_url or f"http://{self.platform_host}:{self.platform_port}").rstrip("/")
+        self.proxy_url = self.proxy_url.rstrip("/")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        """True where weak or missing secrets and sandbox providers stop the start."""
+        return self.environment == "production"
+
+    @property
+    def instances_dir(self) -> Path:
+        """Where instances keep their files."""
+        assert self.customers_dir is not None
+        return self.customers_dir
+
+    def keys(self) -> str:
+        """The key ring's text. Outside production a missing key is made once and kept at DATA_DIR/encryption.key."""
+        given = self.encryption_key.get_secret_value()
+        if given or self.is_production:
+            return given
+        path = self.data_dir / "encryption.key"
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return path.read_text().strip()
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        return path.read_text().strip()

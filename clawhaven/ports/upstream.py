@@ -1,0 +1,91 @@
+"""An LLM vendor, as pure functions over bytes: where to send, what it may cost, what it did cost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Dialect(StrEnum):
+    """The shape of a request and its answer."""
+
+    ANTHROPIC_MESSAGES = "anthropic-messages"
+    ANTHROPIC_COUNT_TOKENS = "anthropic-count-tokens"
+    OPENAI_CHAT = "openai-chat"
+    OPENAI_RESPONSES = "openai-responses"
+    OPENAI_EMBEDDINGS = "openai-embeddings"
+    MODELS = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. Cache tokens are never included in `input_tokens`; reasoning is part of `output_tokens`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    is_estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The few facts of a request body that matter to us. `max_output_tokens` None: the client set no limit."""
+
+    model: str
+    is_stream: bool
+    max_output_tokens: int | None
+    reports_stream_usage: bool
+    """False: an OpenAI chat stream whose client did not ask for usage; we ask, and drop the extra chunk again."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutRequest:
+    """What goes to the vendor."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class UsageReader(Protocol):
+    """Reads usage on the side while an answer passes through. Never raises, holds bounded memory."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes of the answer."""
+
+    def usage(self) -> Usage | None:
+        """What the vendor has reported so far; None when it has reported nothing."""
+
+    def output_estimate(self) -> int:
+        """Output tokens estimated from the text seen so far, for an answer that was cut before it reported."""
+
+
+class Upstream(Protocol):
+    """An LLM vendor."""
+
+    name: str
+
+    def dialects(self) -> frozenset[Dialect]:
+        """The endpoints this vendor has."""
+
+    def request(
+        self, dialect: Dialect, path: str, headers: Mapping[str, str], body: bytes, api_key: str, call: Call
+    ) -> OutRequest:
+        """The vendor's request: our key in, the client's credentials out, everything else unchanged."""
+
+    def reader(self, dialect: Dialect, is_stream: bool) -> UsageReader:
+        """A fresh usage reader for one answer."""
+
+
+class LocalUpstream(Upstream, Protocol):
+    """An upstream that answers inside this process (the sandbox model)."""
+
+    async def answer(
+        self, dialect: Dialect, path: str, body: bytes, call: Call
+    ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
+        """Status, headers and the body's chunks."""
