@@ -1,0 +1,1 @@
+"""ROOM: double-entry books, balances and reservations. Append-only; integer micro-dollars."""
