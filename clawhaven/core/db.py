@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -52,7 +52,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, int: sa.BigInteger, dict[str, Any]: sa.JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime, int: sa.BigInteger, dict[str, Any]: sa.JSON}
 
 
 def make_engine(url: str, *, foreign_keys: bool = True, pool_size: int = 20) -> sa.Engine:
@@ -139,3 +139,9 @@ class Database:
 def in_transaction() -> bool:
     """True while the calling task holds a transaction of ours; no vendor may be called then."""
     return _open_transactions.get() > 0
+
+
+def lock(db: Session, name: str) -> None:
+    """Let one transaction at a time past this point, until it ends. SQLite's writers are alone already."""
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))

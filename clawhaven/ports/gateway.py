@@ -22,7 +22,7 @@ class GatewayAddress:
 
 @dataclass(frozen=True, slots=True)
 class ChatEvent:
-    """A piece of an answer. `text` is the new text of a `delta`, the whole text of a `final`, or an error's sentence."""
+    """A piece of an answer: the new text of a `delta`, the whole text of a `final`, or an `error`'s sentence."""
 
     kind: Literal["delta", "final", "error"]
     text: str

@@ -1,0 +1,1 @@
+"""Room: plans, checkouts, subscriptions, the payment-event inbox, places and the waitlist."""

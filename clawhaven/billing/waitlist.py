@@ -1,0 +1,45 @@
+"""The waitlist: one line per email; a freed place invites the next."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from clawhaven.billing.models import Waiting
+from clawhaven.core.ids import new_id
+
+
+def join(db: Session, email: str, now: datetime) -> int:
+    """Queue this normalised email; returns its position from 1. Joining twice keeps the first place."""
+    try:
+        with db.begin_nested():
+            db.add(Waiting(id=new_id("wai"), email=email, created_at=now))
+            db.flush()
+    except IntegrityError:
+        pass
+    mine = db.scalars(select(Waiting).where(Waiting.email == email)).one()
+    ahead = db.scalar(
+        select(func.count())
+        .select_from(Waiting)
+        .where(Waiting.invited_at.is_(None), Waiting.created_at < mine.created_at)
+    )
+    return int(ahead or 0) + 1
+
+
+def invite_next(db: Session, free_places: int, now: datetime) -> list[str]:
+    """Mark the next people as invited and return their emails; at most `free_places`."""
+    if free_places <= 0:
+        return []
+    rows = list(
+        db.scalars(
+            select(Waiting)
+            .where(Waiting.invited_at.is_(None))
+            .order_by(Waiting.created_at, Waiting.id)
+            .limit(free_places)
+        )
+    )
+    db.execute(update(Waiting).where(Waiting.id.in_([row.id for row in rows])).values(invited_at=now))
+    return [row.email for row in rows]

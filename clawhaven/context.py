@@ -1,0 +1,52 @@
+"""The one thing handed to doors and workflows."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clawhaven.billing.plans import Catalogue
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database
+from clawhaven.core.errors import Invalid
+from clawhaven.core.secrets import KeyRing
+from clawhaven.core.settings import Settings
+from clawhaven.ports.channel import Channel
+from clawhaven.ports.gateway import Gateway
+from clawhaven.ports.ingress import Ingress
+from clawhaven.ports.notifier import Notifier
+from clawhaven.ports.payments import Payments
+from clawhaven.ports.runtime import Runtime
+from clawhaven.ports.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Context:
+    """Settings, database, providers and clock of one installation."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    keys: KeyRing
+    plans: Catalogue
+    payments: Mapping[str, Payments]
+    runtimes: Mapping[str, Runtime]
+    channels: Mapping[str, Channel]
+    upstreams: Mapping[str, Upstream]
+    notifier: Notifier
+    ingress: Ingress
+    gateway: Gateway
+    host: str = field(default_factory=socket.gethostname)
+
+    def runtime(self, name: str) -> Runtime:
+        """A runtime that is switched on here. Raises Invalid naming the ones that are."""
+        if name not in self.runtimes:
+            raise Invalid(f"The runtime {name} is not switched on; there is {', '.join(self.runtimes)}.")
+        return self.runtimes[name]
+
+    def payment(self, name: str) -> Payments:
+        """A payment provider that is switched on here. Raises Invalid naming the ones that are."""
+        if name not in self.payments:
+            raise Invalid(f"The payment provider {name} is not switched on; there is {', '.join(self.payments)}.")
+        return self.payments[name]

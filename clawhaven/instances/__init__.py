@@ -1,0 +1,1 @@
+"""Room: assistants, their states, files, places, operations and progress."""

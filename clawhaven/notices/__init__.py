@@ -1,0 +1,1 @@
+"""Room: what we tell people, each message exactly one row."""

@@ -1,0 +1,132 @@
+"""Build the Context from settings: the only importer of providers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from typing import Any, cast
+
+from alembic import command
+from alembic.config import Config
+
+from clawhaven import providers
+from clawhaven.billing.plans import Catalogue
+from clawhaven.context import Context
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database, in_transaction, make_engine
+from clawhaven.core.secrets import KeyRing
+from clawhaven.core.settings import Settings
+from clawhaven.ports.channel import Channel
+from clawhaven.ports.gateway import Gateway
+from clawhaven.ports.ingress import Ingress
+from clawhaven.ports.notifier import Notifier
+from clawhaven.ports.payments import Payments
+from clawhaven.ports.runtime import Runtime
+from clawhaven.ports.upstream import Upstream
+
+PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url"})
+"""Verbs of providers that do no I/O and may be called anywhere."""
+
+
+class ConfigurationError(Exception):
+    """The installation cannot start as it is configured; `problems` says all that is wrong, a sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("Clawhaven cannot start:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self.problems = problems
+
+
+class Guarded:
+    """A provider whose I/O refuses to run while a transaction is open: it would hold a lock over the network."""
+
+    def __init__(self, provider: Any) -> None:
+        self.__provider = provider
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.__provider, name)
+        if not callable(value) or name in PURE:
+            return value
+        return _refuse_in_transaction(value, name)
+
+
+def _refuse_in_transaction(verb: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(verb)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if in_transaction():
+            raise RuntimeError(f"{name} was called while a transaction is open")
+        return verb(*args, **kwargs)
+
+    return call
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to the newest schema; a database that is there already is left as it is."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = Config()
+    config.set_main_option("script_location", str(files("clawhaven") / "migrations"))
+    config.set_main_option("sqlalchemy.url", settings.database_url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Context:
+    """Check the settings and connect every provider. Raises ConfigurationError naming everything to fix."""
+    problems = check(settings)
+    if problems:
+        raise ConfigurationError(problems)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.instances_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Context(
+        settings=settings,
+        db=Database(make_engine(settings.database_url)),
+        clock=clock or Clock(),
+        keys=KeyRing.parse(settings.keys()),
+        plans=Catalogue.load(),
+        payments={name: cast(Payments, _make("payments", name, settings)) for name in _words(settings.payments)},
+        runtimes={name: cast(Runtime, _make("runtimes", name, settings)) for name in _words(settings.runtime)},
+        channels={name: cast(Channel, _make("channels", name, settings)) for name in providers.names("channels")},
+        upstreams={
+            name: cast(Upstream, _make("upstreams", name, settings, is_guarded=False))
+            for name in providers.names("upstreams")
+            if not (settings.is_production and name == "sandbox")
+        },
+        notifier=cast(Notifier, _make("notifiers", settings.notifier, settings)),
+        ingress=cast(Ingress, _make("ingress", settings.ingress, settings)),
+        gateway=cast(Gateway, _make("gateways", "openclaw", settings)),
+    )
+
+
+def check(settings: Settings) -> list[str]:
+    """Everything that stops the start, each as one sentence naming the setting."""
+    problems = []
+    for setting, port in (("RUNTIME", "runtimes"), ("PAYMENTS", "payments"), ("NOTIFIER", "notifiers")):
+        for name in _words(getattr(settings, setting.lower())):
+            try:
+                cls = providers.load(port, name)
+                cls.Options()
+            except (ValueError, ImportError) as error:
+                problems.append(f"{setting}={name}: {error}")
+                continue
+            if settings.is_production and getattr(cls, "is_for_production", True) is False:
+                problems.append(f"{setting}={name}: this provider is for trying things out and refuses production.")
+    try:
+        keys = settings.keys()
+        if keys:
+            KeyRing.parse(keys)
+        else:
+            problems.append("ENCRYPTION_KEY is missing (make one: openssl rand -hex 32).")
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    if settings.is_production and settings.base_url.startswith("http://"):
+        problems.append("BASE_URL must be the public https:// address in production.")
+    return problems
+
+
+def _words(names: str) -> Iterable[str]:
+    return [word.strip() for word in names.split(",") if word.strip()]
+
+
+def _make(port: str, name: str, settings: Settings, *, is_guarded: bool = True) -> Any:
+    cls = providers.load(port, name)
+    provider = cls(cls.Options(), settings)
+    return Guarded(provider) if is_guarded else provider

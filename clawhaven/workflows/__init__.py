@@ -1,0 +1,1 @@
+"""The corridor: the only place where rooms meet each other and the outside."""

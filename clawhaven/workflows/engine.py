@@ -1,0 +1,334 @@
+"""Durable work on DBOS Transact; nothing else in this package knows which engine it is.
+
+Rules (docs/explanation/workflows.md): a workflow calls steps and nothing else that touches the world, the clock or
+randomness; a step can run twice, so its outside effect is named by our id; steps take and return plain JSON; an
+expected failure is a value (StepFailed in the workflow), never an exception that the engine stores.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient
+from dbos._serialization import DBOSPortableJSONSerializer
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from clawhaven.context import Context
+from clawhaven.core.db import Base
+from clawhaven.core.errors import AppError
+from clawhaven.core.ids import new_id
+from clawhaven.core.logs import get_logger
+from clawhaven.ports.errors import ProviderError
+
+log = get_logger("clawhaven.workflows")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+APPLICATION = "clawhaven"
+APPLICATION_VERSION = "1"
+LEASE_SECONDS = 60
+RENEW_SECONDS = 10
+INSTANCES = "instances"
+EVENTS = "payment-events"
+NOTICES = "notices"
+CLAIMS = "claims"
+SCHEDULE = "schedule"
+
+
+class StepFailed(Exception):
+    """A step gave up for an expected reason. The same on the first run and on every replay."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = code, message
+
+
+class ExecutorLease(Base):
+    """A living worker process. One that stops renewing is dead, and its workflows are taken over."""
+
+    __tablename__ = "executor_lease"
+
+    executor_id: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    seen: Mapped[float] = mapped_column(sa.Float)
+
+
+_context: Context | None = None
+_stopping = threading.Event()
+
+
+def context() -> Context:
+    """The Context that steps of this process run with."""
+    if _context is None:
+        raise RuntimeError("the workflow engine was not launched in this process")
+    return _context
+
+
+def is_stopping() -> bool:
+    """True once this process was asked to stop; long steps return early."""
+    return _stopping.is_set()
+
+
+def pause(seconds: float) -> None:
+    """Wait inside a step; wakes at once when the process stops."""
+    _stopping.wait(seconds)
+
+
+def workflow(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A durable function. `name` is stored data: never rename it."""
+    return DBOS.workflow(name=name, max_recovery_attempts=1000)
+
+
+def step(name: str, *, attempts: int = 3, wait_seconds: float = 1.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A step of a workflow: retried while the outside says "not now", recorded once done.
+
+    Raises StepFailed in the workflow when it is refused for good.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+            for attempt in range(1, attempts + 1):
+                try:
+                    return {"done": function(*args, **kwargs)}
+                except ProviderError as error:
+                    log.warning("step refused", step=name, attempt=attempt, code=error.code, error=error.message)
+                    if error.permanent or attempt == attempts:
+                        return {"failed": {"code": error.code, "message": error.message}}
+                except AppError as error:
+                    return {"failed": {"code": error.error_code, "message": error.message}}
+                except sa.exc.DBAPIError:
+                    raise  # nothing can be recorded either; the workflow is picked up again
+                except Exception:
+                    log.exception("step broke", step=name)
+                    return {"failed": {"code": "internal_error", "message": "Something broke on our side."}}
+                pause(wait_seconds * 2 ** (attempt - 1))
+            raise AssertionError("unreachable")
+
+        run.__name__ = run.__qualname__ = name
+        recorded = DBOS.step(name=name)(run)
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = recorded(*args, **kwargs)
+            _crash_after(name)
+            if "failed" in result:
+                raise StepFailed(result["failed"]["code"], result["failed"]["message"])
+            done: R = result["done"]
+            return done
+
+        return call
+
+    return decorate
+
+
+def sleep(seconds: float) -> None:
+    """A durable wait between steps."""
+    DBOS.sleep(seconds)
+
+
+def _crash_after(name: str) -> None:
+    """Rehearsal: CLAWHAVEN_CRASH_AFTER=<step>:<file> kills this process -9 once after that step."""
+    wanted = os.environ.get("CLAWHAVEN_CRASH_AFTER")
+    if not wanted or context().settings.is_production:
+        return
+    step_name, _, marker = wanted.partition(":")
+    if step_name == name and marker and not Path(marker).exists():
+        Path(marker).write_text(name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Engine:
+    """The durable engine of one process: enqueues always, runs workflows once launched."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.executor_id = f"{socket.gethostname()}-{os.getpid()}-{new_id('exe')[-8:]}"
+        self._client: DBOSClient | None = None
+        self._lock: Any = None
+        self._threads: list[threading.Thread] = []
+        self._is_launched = False
+
+    def launch(self) -> None:
+        """Start running workflows here, after taking over those of dead workers.
+
+        Raises RuntimeError when another worker already runs on the same SQLite file.
+        """
+        global _context
+        self._hold_sqlite_lock()
+        _stopping.clear()
+        _context = self._ctx
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_engine": self._ctx.db.engine,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": self.executor_id,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "WARNING",
+                "scheduler_polling_interval_sec": 5.0,
+                "use_listen_notify": False,
+            }
+        )
+        self._renew()
+        DBOS.launch()
+        self._is_launched = True
+        DBOS.register_queue(INSTANCES, partition_concurrency=1, worker_concurrency=32, polling_interval_sec=0.2)
+        DBOS.register_queue(EVENTS, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=0.2)
+        DBOS.register_queue(NOTICES, worker_concurrency=4, polling_interval_sec=0.5)
+        DBOS.register_queue(CLAIMS, worker_concurrency=64, polling_interval_sec=1.0)
+        DBOS.register_queue(SCHEDULE, global_concurrency=1, polling_interval_sec=2.0)
+        self._reap()
+        for target in (self._keep_lease, self._keep_reaping):
+            thread = threading.Thread(target=target, daemon=True, name=target.__name__.strip("_"))
+            thread.start()
+            self._threads.append(thread)
+
+    def apply_schedules(self, schedules: list[dict[str, Any]]) -> None:
+        """Create or replace the schedules (name, function, cron in UTC)."""
+        DBOS.apply_schedules(
+            [
+                {
+                    "schedule_name": entry["name"],
+                    "workflow_fn": entry["function"],
+                    "schedule": entry["cron"],
+                    "context": None,
+                    "queue_name": SCHEDULE,
+                    "automatic_backfill": False,
+                }
+                for entry in schedules
+            ]
+        )
+
+    def close(self, wait_seconds: int = 10) -> None:
+        """Stop taking work; steps in flight get `wait_seconds`, the rest goes on at the next launch."""
+        global _context
+        _stopping.set()
+        if self._is_launched:
+            DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
+            self._is_launched = False
+            with self._ctx.db.tx() as db:
+                db.execute(sa.delete(ExecutorLease).where(ExecutorLease.executor_id == self.executor_id))
+        if self._client is not None:
+            self._client.destroy()
+            self._client = None
+        for thread in self._threads:
+            thread.join(timeout=2)
+        if self._lock is not None:
+            self._lock.close()
+        _context = None
+
+    def enqueue(
+        self, db: Session, name: str, workflow_id: str, *args: Any, queue: str, partition: str | None = None
+    ) -> None:
+        """Ask for a workflow in the caller's transaction: it exists if and only if the caller's rows do.
+
+        The same `workflow_id` again is the same run, and changes nothing.
+        """
+        options: Any = {
+            "workflow_name": name,
+            "queue_name": queue,
+            "workflow_id": workflow_id,
+            "app_version": APPLICATION_VERSION,
+        }
+        if partition is not None:
+            options["queue_partition_key"] = partition
+        self._enqueuer().enqueue_in_transaction(db, options, *args)
+
+    def is_over(self, workflow_id: str) -> bool:
+        """True when this workflow ended (or was never asked for)."""
+        found = self._enqueuer().list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+        return not found or found[0].status not in ("PENDING", "ENQUEUED", "DELAYED")
+
+    def _enqueuer(self) -> DBOSClient:
+        if self._client is None:
+            self._client = DBOSClient(
+                system_database_engine=self._ctx.db.engine,
+                serializer=DBOSPortableJSONSerializer(),
+                application_name=APPLICATION,
+                lazy=True,
+            )
+        return self._client
+
+    def _hold_sqlite_lock(self) -> None:
+        if not self._ctx.db.is_sqlite:
+            return
+        path = Path(str(self._ctx.db.engine.url.database) + ".worker-lock")
+        self._lock = path.open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise RuntimeError(
+                "Another Clawhaven worker runs on this SQLite database. One is enough; "
+                "for several workers use PostgreSQL (DATABASE_URL)."
+            ) from None
+
+    def _renew(self) -> None:
+        with self._ctx.db.tx() as db:
+            db.merge(ExecutorLease(executor_id=self.executor_id, seen=time.time()))
+
+    def _keep_lease(self) -> None:
+        last = time.monotonic()
+        while not _stopping.wait(RENEW_SECONDS):
+            try:
+                self._renew()
+                last = time.monotonic()
+            except sa.exc.SQLAlchemyError:
+                log.exception("the worker's lease could not be renewed")
+                if time.monotonic() - last > LEASE_SECONDS / 2 and not self._ctx.db.is_sqlite:
+                    log.error("this worker steps down: others will think it is dead")
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+
+    def _keep_reaping(self) -> None:
+        while not _stopping.wait(RENEW_SECONDS):
+            try:
+                self._reap()
+            except sa.exc.SQLAlchemyError:
+                log.exception("dead workers could not be looked for")
+
+    def _reap(self) -> None:
+        """Take over the workflows of workers that are dead. On SQLite every other worker is."""
+        with self._ctx.db.tx() as db:
+            if not self._ctx.db.is_sqlite and not db.scalar(
+                sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtext("clawhaven-reaper")))
+            ):
+                return
+            horizon = time.time() + 1 if self._ctx.db.is_sqlite else time.time() - LEASE_SECONDS
+            db.execute(
+                sa.delete(ExecutorLease).where(
+                    ExecutorLease.seen < horizon, ExecutorLease.executor_id != self.executor_id
+                )
+            )
+            alive = set(db.scalars(sa.select(ExecutorLease.executor_id)))
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        dead = sorted({str(found.executor_id) for found in pending if found.executor_id} - alive)
+        if dead:
+            log.info("taking over from dead workers", executors=dead)
+            # Private, but the only call that keeps deadline and attempts; dbos is pinned and a chaos test watches it.
+            DBOS._recover_pending_workflows(dead)
+
+
+@contextmanager
+def running(ctx: Context) -> Iterator[Engine]:
+    """A launched engine, closed at the end."""
+    engine = Engine(ctx)
+    engine.launch()
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+BOOT_LIFE = timedelta(minutes=6)
+"""A boot slot older than this was left behind by a crash that nobody came back from."""
