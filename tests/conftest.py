@@ -1,0 +1,162 @@
+"""Fixtures for everybody: settings in a temporary folder, a database of each kind, a clock that can be moved."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database, make_engine
+from clawhaven.core.settings import Settings
+from clawhaven.wiring import migrate
+
+POSTGRES_LINE = "apt-get install postgresql"
+
+
+def skip_or_fail(reason: str, install: str) -> None:
+    """Outside CI a missing server skips with the line that installs it; in CI it fails."""
+    message = f"{reason}; install it with: {install}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine leaks into a test; `.env` is looked for in an empty folder."""
+    for name in ("DATABASE_URL", "DATA_DIR", "ENVIRONMENT", "ENCRYPTION_KEY", "TELEGRAM_API_URL", "RUNTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that `advance` moves."""
+    return Clock()
+
+
+def _postgres_binaries() -> Path | None:
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "pg_ctl").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A throw-away PostgreSQL server of this test run (one per test process)."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    binaries = _postgres_binaries()
+    if binaries is None:
+        skip_or_fail("PostgreSQL's server was not found", POSTGRES_LINE)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="clawhaven-pg-"))
+    run_as: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        run_as = ["runuser", "-u", "postgres", "--"]
+    port = free_port()
+    data = folder / "data"
+    subprocess.run(
+        [*run_as, str(binaries / "initdb"), "-D", str(data), "-U", "clawhaven", "-A", "trust", "-E", "UTF8"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    options += " -c max_connections=300"
+    subprocess.run(
+        [*run_as, str(binaries / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
+    try:
+        yield f"postgresql://clawhaven@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run(
+            [*run_as, str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"],
+            check=False,
+            capture_output=True,
+            cwd=folder,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> str:
+    """A migrated database that others are copied from in milliseconds."""
+    name = f"template_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(Settings(database_url=url, data_dir=Path(folder)))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that others are copied from."""
+    folder = tmp_path_factory.mktemp("template")
+    migrate(Settings(data_dir=folder, database_url=f"sqlite:///{folder}/template.sqlite3"))
+    engine = make_engine(f"sqlite:///{folder}/template.sqlite3")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return folder / "template.sqlite3"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh migrated database, once of each kind."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        path = tmp_path / "clawhaven.sqlite3"
+        shutil.copy(template, path)
+        yield f"sqlite:///{path}"
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    template_name: str = request.getfixturevalue("postgres_template")
+    name = f"test_{os.getpid()}_{time.monotonic_ns()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_name}"')
+    yield server.rsplit("/", 1)[0] + f"/{name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """Settings of a fresh installation in a temporary folder; the caches stay shared."""
+    cache = os.environ.get("CLAWHAVEN_TEST_CACHE")
+    extra = {"cache_dir": Path(cache)} if cache else {}
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, **extra)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A migrated database, once SQLite and once PostgreSQL."""
+    database = Database(make_engine(database_url))
+    yield database
+    database.close()

@@ -1,0 +1,91 @@
+"""The database layer: durability pragmas, UTC times, transactions, locks."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from clawhaven.core import ratelimit
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database, in_transaction, lock, make_engine
+from clawhaven.core.errors import RateLimited
+
+
+def test_sqlite_is_durable(tmp_path):
+    engine = make_engine(f"sqlite:///{tmp_path}/x.sqlite3")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y"])
+def test_refuses_databases_that_would_lose_money(url):
+    with pytest.raises(ValueError, match=r"SQLite needs a file|must be sqlite"):
+        make_engine(url)
+
+
+def test_rolls_back_on_error_and_knows_it_is_in_a_transaction(db: Database, clock: Clock):
+    def write_then_fail() -> None:
+        with db.tx() as session:
+            assert in_transaction()
+            ratelimit.hit(session, "k", 5, 60, clock.now())
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        write_then_fail()
+    assert not in_transaction()
+    with db.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(ratelimit.RateWindow)) == 0
+
+
+def test_rate_limit_is_exact_under_concurrency(db: Database):
+    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    outcomes: list[bool] = []
+
+    def use() -> None:
+        for _ in range(5):
+            try:
+                with db.tx() as session:
+                    ratelimit.hit(session, "sign-in:1.2.3.4", 12, 60, now)
+                outcomes.append(True)
+            except RateLimited as error:
+                assert error.details["retry_after"] == 60
+                outcomes.append(False)
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # A refused hit rolls its own count back, so exactly twelve ever pass.
+    assert outcomes.count(True) == 12
+    with db.tx() as session:
+        ratelimit.hit(session, "sign-in:1.2.3.4", 12, 60, now + timedelta(seconds=60))
+        ratelimit.sweep(session, now + timedelta(days=3))
+    with db.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(ratelimit.RateWindow)) == 0
+
+
+def test_lock_admits_one_at_a_time(db: Database):
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter(n: int) -> None:
+        with db.tx() as session:
+            lock(session, "one")
+            inside.append(n)
+            most.append(len(inside))
+            inside.remove(n)
+
+    threads = [threading.Thread(target=enter, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len(most) == 8
