@@ -1,1 +1,33 @@
-"""ROOM: double-entry books, balances and reservations. Append-only; integer micro-dollars."""
+"""ROOM: double-entry books, balances and reservations. Append-only; integer micro-dollars.
+
+Kinds of customer accounts: `wallet` (prepaid, with a floor) and `included` (plans where the platform pays: no floor,
+its balance is minus the value of the usage included in the plan). Platform accounts: `payments` (money that came in),
+`usage_revenue`, `included_usage`, `credits` … one per word, made at first use.
+"""
+
+from clawhaven.ledger.balance import Balance, Line, Page, account_of, balance, check_books, list_entries
+from clawhaven.ledger.entries import Posted, Posting, credit, debit, open_account, platform_account, post, set_floor
+from clawhaven.ledger.reservations import Settlement, expire, hold, release, settle
+
+__all__ = [
+    "Balance",
+    "Line",
+    "Page",
+    "Posted",
+    "Posting",
+    "Settlement",
+    "account_of",
+    "balance",
+    "check_books",
+    "credit",
+    "debit",
+    "expire",
+    "hold",
+    "list_entries",
+    "open_account",
+    "platform_account",
+    "post",
+    "release",
+    "set_floor",
+    "settle",
+]

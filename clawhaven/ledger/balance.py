@@ -1,0 +1,140 @@
+"""Reading the books: a balance, a customer's statement, and the proof that everything adds up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from clawhaven.core.errors import Invalid, NotFound
+from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting, Reservation, ReservationState
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One account now, in micro-dollars. `available_micros` None: no floor, so no limit."""
+
+    balance_micros: int
+    held_micros: int
+    floor_micros: int | None
+    available_micros: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a statement. `balance_after_micros` is the account's balance right after it."""
+
+    id: int
+    entry_id: str
+    account_kind: str
+    kind: str
+    ref: str
+    note: str
+    amount_micros: int
+    balance_after_micros: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines, newest first, and the cursor of the next page (None: this was the last)."""
+
+    lines: list[Line]
+    next_cursor: str | None
+
+
+def balance(db: Session, ledger_account_id: str) -> Balance:
+    """The account's balance; a platform account's is summed from its postings. Raises NotFound."""
+    account = db.execute(sa.select(LedgerAccount).where(LedgerAccount.id == ledger_account_id)).scalar_one_or_none()
+    if account is None:
+        raise NotFound("There is no such ledger account.", ledger_account_id=ledger_account_id)
+    if account.balance_micros is None:
+        return Balance(_sum_of(db, account.id), 0, None, None)
+    free = account.balance_micros - account.held_micros
+    available = None if account.floor_micros is None else free - account.floor_micros
+    return Balance(account.balance_micros, account.held_micros, account.floor_micros, available)
+
+
+def account_of(db: Session, kind: str, owner_id: str) -> str | None:
+    """The id of an owner's account of this kind, or None."""
+    return db.execute(
+        sa.select(LedgerAccount.id).where(LedgerAccount.kind == kind, LedgerAccount.owner_id == owner_id)
+    ).scalar_one_or_none()
+
+
+def list_entries(db: Session, owner_id: str, cursor: str | None = None, limit: int = 50) -> Page:
+    """What moved the owner's accounts, newest first, with the running balance. Raises Invalid for a bad cursor."""
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise Invalid("This cursor is not one of ours.", field="cursor")
+    query = (
+        sa.select(
+            LedgerPosting.id.label("id"),
+            LedgerEntry.id.label("entry_id"),
+            LedgerAccount.kind.label("account_kind"),
+            LedgerEntry.kind.label("kind"),
+            LedgerEntry.ref,
+            LedgerEntry.note,
+            LedgerPosting.amount_micros,
+            LedgerPosting.balance_after_micros,
+            LedgerEntry.created_at,
+        )
+        .join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerPosting.ledger_account_id)
+        .where(LedgerAccount.owner_id == owner_id, LedgerAccount.balance_micros.is_not(None))
+        .order_by(LedgerPosting.id.desc())
+        .limit(limit + 1)
+    )
+    if cursor is not None:
+        query = query.where(LedgerPosting.id < int(cursor))
+    lines = [Line(**row) for row in db.execute(query).mappings()]
+    has_more = len(lines) > limit
+    return Page(lines[:limit], str(lines[limit - 1].id) if has_more else None)
+
+
+def check_books(db: Session) -> list[str]:
+    """Sentences about everything that does not add up; empty when the books are right. Reads all of them."""
+    return _unbalanced_entries(db) + _wrong_balances(db) + _wrong_holds(db)
+
+
+def _sum_of(db: Session, account_id: str) -> int:
+    total = sa.func.coalesce(sa.func.sum(LedgerPosting.amount_micros), 0)
+    return int(db.execute(sa.select(total).where(LedgerPosting.ledger_account_id == account_id)).scalar_one())
+
+
+def _unbalanced_entries(db: Session) -> list[str]:
+    total = sa.func.coalesce(sa.func.sum(LedgerPosting.amount_micros), 0)
+    rows = db.execute(
+        sa.select(LedgerEntry.id, total, sa.func.count(LedgerPosting.id))
+        .outerjoin(LedgerPosting, LedgerPosting.entry_id == LedgerEntry.id)
+        .group_by(LedgerEntry.id)
+        .having(sa.or_(total != 0, sa.func.count(LedgerPosting.id) < 2))
+    ).all()
+    return [f"entry {entry} has {count} postings with a sum of {total}" for entry, total, count in rows]
+
+
+def _wrong_balances(db: Session) -> list[str]:
+    total = sa.func.coalesce(sa.func.sum(LedgerPosting.amount_micros), 0)
+    rows = db.execute(
+        sa.select(LedgerAccount.id, LedgerAccount.balance_micros, total)
+        .outerjoin(LedgerPosting, LedgerPosting.ledger_account_id == LedgerAccount.id)
+        .where(LedgerAccount.balance_micros.is_not(None))
+        .group_by(LedgerAccount.id, LedgerAccount.balance_micros)
+        .having(LedgerAccount.balance_micros != total)
+    ).all()
+    return [f"account {account} says {kept}, its postings say {total}" for account, kept, total in rows]
+
+
+def _wrong_holds(db: Session) -> list[str]:
+    total = sa.func.coalesce(sa.func.sum(Reservation.amount_micros), 0)
+    is_held = sa.and_(
+        Reservation.ledger_account_id == LedgerAccount.id, Reservation.state == ReservationState.HELD.value
+    )
+    rows = db.execute(
+        sa.select(LedgerAccount.id, LedgerAccount.held_micros, total)
+        .outerjoin(Reservation, is_held)
+        .group_by(LedgerAccount.id, LedgerAccount.held_micros)
+        .having(LedgerAccount.held_micros != total)
+    ).all()
+    return [f"account {account} holds {kept}, its reservations say {total}" for account, kept, total in rows]
