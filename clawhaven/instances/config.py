@@ -184,8 +184,8 @@ def build_secrets(gateway_token: str, proxy_key: str, channel_secrets: Mapping[s
 def merge_config(current_text: str, wanted_text: str, previous_text: str | None = None) -> str:
     """The file to write when `wanted_text` replaces our part of what OpenClaw has made of it.
 
-    OpenClaw keeps keys of its own in the file (`meta`, plugin entries, the first owner): those stay. Ours win; lists are
-    replaced whole; channels, our model provider and our secrets source are replaced whole. With `previous_text` (what we
+    OpenClaw keeps keys of its own in the file (`meta`, plugin entries, the first owner): those stay. Ours win; lists
+    are replaced whole, and so are channels, our model provider and our secrets source. With `previous_text` (what we
     last wanted) a key that we no longer want is removed as well. A current file that is not JSON is replaced.
     """
     wanted = json.loads(wanted_text)

