@@ -63,8 +63,8 @@ class Grant(Base):
 
 
 class UsageRow(Base):
-    """One model call. `provider_cost_micros` is list price, `price_micros` what the customer was charged (or, on an
-    included plan, its value); `uncovered_micros` the part of the price that the wallet could not cover."""
+    """One model call. `provider_cost_micros` is list price (zero with the customer's own key); `price_micros` is what
+    the customer was charged (on an included plan: its value); `uncovered_micros` is what the wallet could not cover."""
 
     __tablename__ = "usage"
     __table_args__ = (
