@@ -18,7 +18,7 @@ from clawhaven.instances.states import State
 
 MAX_NAME = 40
 MAX_INSTRUCTIONS = 5000
-GATEWAY_TOKEN_PURPOSE = "instance.gateway_token"
+GATEWAY_PURPOSE = "instance.gateway"
 PROXY_KEY_PURPOSE = "instance.proxy_key"
 PROXY_KEY_PREFIX = "chp_"
 
@@ -85,7 +85,7 @@ def create(
         model=model,
         runtime=runtime,
         state=State.PENDING,
-        gateway_token=keys.seal(new_token("chg_"), GATEWAY_TOKEN_PURPOSE),
+        gateway_token=keys.seal(new_token("chg_"), GATEWAY_PURPOSE),
         proxy_key=keys.seal(new_token(PROXY_KEY_PREFIX), PROXY_KEY_PURPOSE),
         created_at=now,
     )

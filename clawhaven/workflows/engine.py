@@ -55,6 +55,10 @@ class StepFailed(Exception):
         self.code, self.message = code, message
 
 
+class Interrupted(BaseException):
+    """This process stops in the middle of a step: nothing is recorded, and the step runs again at the next launch."""
+
+
 class ExecutorLease(Base):
     """A living worker process. One that stops renewing is dead, and its workflows are taken over."""
 
@@ -147,13 +151,45 @@ def _crash_after(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+_clients: dict[int, DBOSClient] = {}
+
+
+def _client(ctx: Context) -> DBOSClient:
+    """This database's client; it shares our engine, so that it can join our transactions."""
+    if id(ctx.db) not in _clients:
+        _clients[id(ctx.db)] = DBOSClient(
+            system_database_engine=ctx.db.engine,
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=APPLICATION,
+            lazy=True,
+        )
+    return _clients[id(ctx.db)]
+
+
+def enqueue(
+    db: Session, ctx: Context, name: str, workflow_id: str, *args: Any, queue: str, partition: str | None = None
+) -> None:
+    """Ask for a workflow in the caller's transaction: it exists if and only if the caller's rows do.
+
+    The same `workflow_id` again is the same run, and changes nothing.
+    """
+    options: Any = {
+        "workflow_name": name,
+        "queue_name": queue,
+        "workflow_id": workflow_id,
+        "app_version": APPLICATION_VERSION,
+    }
+    if partition is not None:
+        options["queue_partition_key"] = partition
+    _client(ctx).enqueue_in_transaction(db, options, *args)
+
+
 class Engine:
-    """The durable engine of one process: enqueues always, runs workflows once launched."""
+    """The durable engine of one process: launched, it runs workflows."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self.executor_id = f"{socket.gethostname()}-{os.getpid()}-{new_id('exe')[-8:]}"
-        self._client: DBOSClient | None = None
         self._lock: Any = None
         self._threads: list[threading.Thread] = []
         self._is_launched = False
@@ -218,46 +254,14 @@ class Engine:
             self._is_launched = False
             with self._ctx.db.tx() as db:
                 db.execute(sa.delete(ExecutorLease).where(ExecutorLease.executor_id == self.executor_id))
-        if self._client is not None:
-            self._client.destroy()
-            self._client = None
+        client = _clients.pop(id(self._ctx.db), None)
+        if client is not None:
+            client.destroy()
         for thread in self._threads:
             thread.join(timeout=2)
         if self._lock is not None:
             self._lock.close()
         _context = None
-
-    def enqueue(
-        self, db: Session, name: str, workflow_id: str, *args: Any, queue: str, partition: str | None = None
-    ) -> None:
-        """Ask for a workflow in the caller's transaction: it exists if and only if the caller's rows do.
-
-        The same `workflow_id` again is the same run, and changes nothing.
-        """
-        options: Any = {
-            "workflow_name": name,
-            "queue_name": queue,
-            "workflow_id": workflow_id,
-            "app_version": APPLICATION_VERSION,
-        }
-        if partition is not None:
-            options["queue_partition_key"] = partition
-        self._enqueuer().enqueue_in_transaction(db, options, *args)
-
-    def is_over(self, workflow_id: str) -> bool:
-        """True when this workflow ended (or was never asked for)."""
-        found = self._enqueuer().list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
-        return not found or found[0].status not in ("PENDING", "ENQUEUED", "DELAYED")
-
-    def _enqueuer(self) -> DBOSClient:
-        if self._client is None:
-            self._client = DBOSClient(
-                system_database_engine=self._ctx.db.engine,
-                serializer=DBOSPortableJSONSerializer(),
-                application_name=APPLICATION,
-                lazy=True,
-            )
-        return self._client
 
     def _hold_sqlite_lock(self) -> None:
         if not self._ctx.db.is_sqlite:
@@ -317,6 +321,25 @@ class Engine:
             log.info("taking over from dead workers", executors=dead)
             # Private, but the only call that keeps deadline and attempts; dbos is pinned and a chaos test watches it.
             DBOS._recover_pending_workflows(dead)
+
+
+def is_over(ctx: Context, workflow_id: str) -> bool:
+    """True when this workflow ended, or was never asked for."""
+    found = _client(ctx).list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+    return not found or found[0].status not in ("PENDING", "ENQUEUED", "DELAYED")
+
+
+def forget_old(ctx: Context, before: str) -> int:
+    """Delete the records of workflows that ended before then (ISO 8601); returns how many."""
+    done = _client(ctx).list_workflows(
+        status=["SUCCESS", "ERROR", "CANCELLED"],
+        completed_before=before,
+        limit=1000,
+        load_input=False,
+        load_output=False,
+    )
+    _client(ctx).delete_workflows([found.workflow_id for found in done])
+    return len(done)
 
 
 @contextmanager

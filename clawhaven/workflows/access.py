@@ -1,0 +1,61 @@
+"""Who may call models for an instance: the proxy's grant follows plan and lifecycle."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from clawhaven.context import Context
+from clawhaven.core.secrets import hash_token
+from clawhaven.instances.models import Instance
+from clawhaven.ledger import entries
+from clawhaven.metering import grants
+from clawhaven.metering.models import PlanMode
+
+WALLET = "wallet"
+INCLUDED = "included"
+
+
+def wallet_of(db: Session, ctx: Context, account_id: str) -> str:
+    """The account's prepaid wallet, made when missing; it never goes below zero."""
+    return entries.open_account(db, WALLET, account_id, 0, now=ctx.clock.now())
+
+
+def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None:
+    """Make or update the grant, closed as long as the instance is not active."""
+    plan = ctx.plans.get(instance.plan)
+    now = ctx.clock.now()
+    mode = PlanMode(plan.access)
+    ledger_account_id = None
+    if mode == PlanMode.INCLUDED:
+        ledger_account_id = entries.open_account(db, INCLUDED, instance.account_id, None, now=now)
+    elif mode == PlanMode.METERED:
+        ledger_account_id = wallet_of(db, ctx, instance.account_id)
+    grants.put_grant(
+        db,
+        instance_id=instance.id,
+        account_id=instance.account_id,
+        key_hash=hash_token(proxy_key),
+        plan_mode=mode,
+        ledger_account_id=ledger_account_id,
+        messages_per_hour=plan.messages_per_hour or None,
+        tokens_per_day=plan.tokens_per_day or None,
+        max_in_flight=plan.max_in_flight or None,
+        models=None,
+        markup_percent=ctx.settings.model_markup_percent,
+        now=now,
+    )
+
+
+def open_access(db: Session, ctx: Context, instance_id: str) -> None:
+    """From now on its calls are served."""
+    grants.activate(db, instance_id, ctx.clock.now())
+
+
+def close_access(db: Session, ctx: Context, instance_id: str) -> None:
+    """From now on its calls are refused; unknown is success."""
+    grants.deactivate(db, instance_id, ctx.clock.now())
+
+
+def revoke(db: Session, instance_id: str) -> None:
+    """Forget the key for good."""
+    grants.revoke(db, instance_id)

@@ -1,0 +1,121 @@
+"""Booting gateways: few at a time, watched until they are really ready."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from clawhaven.context import Context
+from clawhaven.core.errors import AppError
+from clawhaven.core.logs import get_logger, redact
+from clawhaven.instances import placement as places
+from clawhaven.instances.models import Instance
+from clawhaven.ports.errors import ProviderError
+from clawhaven.workflows import engine, files
+
+log = get_logger("clawhaven.boot")
+
+RETRIABLE_EXIT = 78
+"""Both "config wrong" and "starved at start-up": a plain start is tried once more before it counts as an error."""
+
+POLL_SECONDS = 0.25
+SLOT_POLL_SECONDS = 1.0
+
+
+def wait_for_slot(ctx: Context, instance_id: str) -> None:
+    """Wait until this instance may boot. Raises AppError when its owner asked for deletion meanwhile."""
+    while True:
+        with ctx.db.tx() as db:
+            if places.take_boot_slot(
+                db, ctx.host, instance_id, ctx.settings.max_parallel_boots, ctx.clock.now(), engine.BOOT_LIFE
+            ):
+                return
+        refuse_unwanted(ctx, instance_id)
+        if engine.is_stopping():
+            raise engine.Interrupted
+        engine.pause(SLOT_POLL_SECONDS)
+
+
+def release_slot(ctx: Context, instance_id: str) -> None:
+    """Let the next one boot."""
+    with ctx.db.tx() as db:
+        places.release_boot_slot(db, instance_id)
+
+
+def wait_ready(ctx: Context, instance_id: str) -> dict[str, Any]:
+    """Wait until the gateway says started and answers an authenticated call; returns its version.
+
+    Raises ProviderError: `gateway_exited`, `out_of_memory` or `not_ready`, with the gateway's last words.
+    """
+    deadline = time.monotonic() + ctx.settings.start_timeout_seconds
+    retried = False
+    problem = "no answer"
+    while time.monotonic() < deadline:
+        if engine.is_stopping():
+            raise engine.Interrupted
+        refuse_unwanted(ctx, instance_id)
+        instance, _ = files.load(ctx, instance_id)
+        runtime, placed = ctx.runtime(instance.runtime), instance.placement
+        if placed is None:
+            raise ProviderError("the assistant has no place", permanent=True, code="not_placed")
+        seen = runtime.observe(placed)
+        if seen.oom_killed:
+            raise ProviderError("the gateway ran out of memory", permanent=True, code="out_of_memory")
+        if seen.status in ("exited", "stopped", "absent"):
+            if retried or seen.exit_code not in (None, RETRIABLE_EXIT):
+                raise ProviderError(
+                    f"the gateway stopped while starting (exit {seen.exit_code}): {_last_words(ctx, instance)}",
+                    permanent=True,
+                    code="gateway_exited",
+                )
+            retried = True
+            log.warning("the gateway stopped while starting; starting it once more", instance=instance_id)
+            runtime.start(placed)
+        elif seen.address:
+            address = files.address(ctx, instance)
+            health = ctx.gateway.health(address) if address else None
+            if health and health.started and health.authenticated:
+                return {"version": health.version}
+            problem = "; ".join(health.problems.values()) if health and health.problems else "not started yet"
+        engine.pause(POLL_SECONDS)
+    raise ProviderError(
+        f"not ready after {ctx.settings.start_timeout_seconds} s: {redact(problem)[:300]}",
+        permanent=True,
+        code="not_ready",
+    )
+
+
+def wait_channels(ctx: Context, instance_id: str, timeout_seconds: float = 60) -> dict[str, str]:
+    """Wait until every claimed channel says `ready`; returns their words. Raises ProviderError(channel_not_ready)."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        instance, channels = files.load(ctx, instance_id)
+        wanted = [channel.channel for channel in channels if channel.owner_external_id]
+        address = files.address(ctx, instance)
+        health = ctx.gateway.health(address) if address and wanted else None
+        words = {name: (health.channels.get(name, "absent") if health else "absent") for name in wanted}
+        if all(word == "ready" for word in words.values()):
+            return words
+        if time.monotonic() > deadline:
+            told = "; ".join(health.problems.values()) if health else "the gateway does not answer"
+            raise ProviderError(f"{words}: {redact(told)[:300]}", permanent=True, code="channel_not_ready")
+        if engine.is_stopping():
+            raise engine.Interrupted
+        engine.pause(1.0)
+
+
+def refuse_unwanted(ctx: Context, instance_id: str) -> None:
+    """Raises AppError(cancelled) once the owner has asked for deletion."""
+    with ctx.db.read() as db:
+        if db.get_one(Instance, instance_id).deletion_asked_at is not None:
+            raise AppError("Cancelled: the assistant is being deleted.", code="cancelled")
+
+
+def _last_words(ctx: Context, instance: Instance) -> str:
+    if instance.placement is None:
+        return ""
+    try:
+        lines = ctx.runtime(instance.runtime).logs(instance.placement, 8)
+    except ProviderError:
+        return "(no log)"
+    return redact(" | ".join(line.strip() for line in lines if line.strip()))[-400:]

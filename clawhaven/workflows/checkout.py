@@ -1,0 +1,214 @@
+"""Sign-up and checkout: rows first, then the vendor's page, each retried safely by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from clawhaven.accounts import sessions, signup
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts
+from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.billing.models import Checkout
+from clawhaven.billing.plans import Plan
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.db import lock
+from clawhaven.core.errors import AtCapacity, Conflict, Invalid, Unavailable
+from clawhaven.instances import connections, drafts, workspace
+from clawhaven.instances.drafts import Draft
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
+from clawhaven.metering import prices
+from clawhaven.notices import kinds
+from clawhaven.ports.channel import BotInfo
+from clawhaven.ports.errors import ProviderError
+from clawhaven.workflows import letters
+
+TELEGRAM = "telegram"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a person fills in to get an assistant. `channels`: channel -> its fields."""
+
+    assistant_name: str
+    custom_instructions: str
+    plan: str
+    persona: str
+    channels: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sign-up that went well; `session` is the cookie's value for a new user."""
+
+    owner: Owner
+    instance: Instance
+    checkout: Checkout
+    session: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    draft: Draft
+    plan: Plan
+    bots: Mapping[str, tuple[dict[str, str], BotInfo]]
+
+
+def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun:
+    """A new customer: account, draft and checkout in one transaction, then the vendor's payment page.
+
+    Raises Invalid, Conflict (this email or bot is known), AtCapacity, Unavailable.
+    """
+    address = signup.normalise_email(email)
+    with ctx.db.read() as db:
+        if signup.find_owner(db, address) is not None:
+            raise Conflict(
+                "An account with this email already exists. Sign in to go on.", field="email", sign_in_url="/sign-in"
+            )
+        refuse_when_full(db, ctx)
+    checked = _check(ctx, form)
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        lock(db, "places")
+        refuse_when_full(db, ctx)
+        owner = signup.register(db, address, now)
+        instance, checkout = _open(db, ctx, owner, checked)
+        session = sessions.open_session(db, owner.user.id, now, days=ctx.settings.session_days, user_agent=user_agent)
+        audit.record(db, now, f"user:{owner.user.id}", "account.sign_up", owner.account.id, owner.account.id)
+        url = f"{ctx.settings.base_url}/checkout/{checkout.id}"
+        letter = kinds.welcome(ctx.settings.brand_name, instance.name, url)
+        letters.post(db, ctx, f"welcome:{owner.user.id}", letter, owner.account.id)
+    return Begun(owner, instance, page_for(ctx, checkout.id), session)
+
+
+def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
+    """A further assistant for somebody who has an account. Raises Conflict at the plan's limit."""
+    checked = _check(ctx, form)
+    with ctx.db.tx() as db:
+        lock(db, "places")
+        _refuse_beyond_plan(db, owner.account.id, checked.plan)
+        refuse_when_full(db, ctx, owner.account.id)
+        instance, checkout = _open(db, ctx, owner, checked)
+    return Begun(owner, instance, page_for(ctx, checkout.id), None)
+
+
+def page_for(ctx: Context, checkout_id: str) -> Checkout:
+    """The checkout with its vendor's page, made now if a crash or outage left it without one.
+
+    Raises Unavailable while the vendor does not answer: the checkout stays, and its page is made at the next try.
+    """
+    with ctx.db.read() as db:
+        checkout = checkouts.get(db, checkout_id)
+        owner = signup.owner_of(db, checkout.account_id)
+    if checkout.reference is not None or checkout.state != CheckoutState.OPEN:
+        return checkout
+    request = checkouts.request_for(
+        checkout,
+        ctx.plans.get(checkout.plan),
+        email=owner.user.email,
+        brand=ctx.settings.brand_name,
+        base_url=ctx.settings.base_url,
+    )
+    try:
+        made = ctx.payment(checkout.provider).create_checkout(request)
+    except ProviderError as error:
+        raise Unavailable(
+            "The payment page cannot be reached at the moment. Nothing was charged; please try again in a minute.",
+            checkout_id=checkout_id,
+        ) from error
+    with ctx.db.tx() as db:
+        return checkouts.attach(db, checkout_id, made.reference, made.url)
+
+
+def refuse_when_full(db: Session, ctx: Context, account_id: str | None = None) -> None:
+    """Raises AtCapacity when every place is taken by a customer with an assistant that is not deleted."""
+    customers = select(func.count(func.distinct(Instance.account_id))).where(Instance.state != State.DELETED)
+    if account_id is not None:
+        mine = db.scalar(select(func.count()).where(Instance.account_id == account_id, Instance.state != State.DELETED))
+        if mine:
+            return
+    if int(db.scalar(customers) or 0) >= ctx.settings.max_customers:
+        raise AtCapacity(
+            "Every place is taken at the moment. Join the waitlist and we will write to you.",
+            waitlist_url=f"{ctx.settings.base_url}/waitlist",
+        )
+
+
+def probe_channel(ctx: Context, name: str, given: Mapping[str, str]) -> tuple[dict[str, str], BotInfo]:
+    """Check a channel's fields and ask its network who they are. Raises Invalid or Unavailable."""
+    if name not in ctx.channels:
+        raise Invalid(f"Channels are {', '.join(ctx.channels)}.", field="channel", reason="unknown channel")
+    channel = ctx.channels[name]
+    credentials = connections.check_fields(channel, given)
+    try:
+        return credentials, channel.probe(credentials)
+    except ProviderError as error:
+        field = next((field.name for field in channel.fields if field.is_secret), channel.fields[0].name)
+        if error.permanent:
+            raise Invalid(
+                f"{channel.label} does not accept this token. Copy it again from the bot's settings.",
+                code="invalid_bot_token",
+                field=field,
+                reason=error.code,
+            ) from None
+        raise Unavailable(
+            f"{channel.label} cannot be reached at the moment. Try again, or leave it out and connect it later.",
+            field=field,
+        ) from None
+
+
+def default_model(ctx: Context) -> str:
+    """The operator's choice, else the best model there is a key for, else the built-in one."""
+    if ctx.settings.default_model:
+        return ctx.settings.default_model
+    usable = {name for name, upstream in ctx.upstreams.items() if getattr(upstream, "is_configured", True)}
+    return prices.load().default_model(usable, ctx.clock.now())
+
+
+def _check(ctx: Context, form: Form) -> _Checked:
+    plan = ctx.plans.offered(form.plan)
+    draft = drafts.check_draft(
+        form.assistant_name,
+        form.persona,
+        form.custom_instructions,
+        workspace.list_personas(ctx.settings.templates_dir),
+    )
+    bots = {name: probe_channel(ctx, name, fields) for name, fields in form.channels.items()}
+    return _Checked(draft, plan, bots)
+
+
+def _open(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> tuple[Instance, Checkout]:
+    now = ctx.clock.now()
+    instance = drafts.create(
+        db,
+        owner.account.id,
+        owner.account.slug,
+        checked.draft,
+        plan=checked.plan.id,
+        model=default_model(ctx),
+        runtime=next(iter(ctx.runtimes)),
+        keys=ctx.keys,
+        now=now,
+    )
+    for name, (credentials, bot) in checked.bots.items():
+        connections.connect(db, instance.id, name, credentials, bot, ctx.keys, now)
+    provider = next(iter(ctx.payments))
+    checkout = checkouts.open_checkout(db, owner.account.id, instance.id, checked.plan, provider, now)
+    audit.record(db, now, f"user:{owner.user.id}", "instance.draft", instance.id, owner.account.id)
+    return instance, checkout
+
+
+def _refuse_beyond_plan(db: Session, account_id: str, plan: Plan) -> None:
+    mine = db.scalar(select(func.count()).where(Instance.account_id == account_id, Instance.state != State.DELETED))
+    if int(mine or 0) >= plan.instances:
+        raise Conflict(
+            f"The plan {plan.name} has {plan.instances} assistant{'s' if plan.instances > 1 else ''}."
+            " Delete one first, or choose another plan.",
+            code="plan_limit",
+            limit=plan.instances,
+        )

@@ -1,0 +1,116 @@
+"""The files of an instance: our content (rooms) laid out for its runtime, with its channels' sections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from clawhaven.context import Context
+from clawhaven.instances import config, connections, workspace
+from clawhaven.instances.drafts import GATEWAY_PURPOSE, PROXY_KEY_PURPOSE
+from clawhaven.instances.models import Connection, Instance
+from clawhaven.metering import prices
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.gateway import GatewayAddress
+from clawhaven.ports.runtime import File, Layout, Placement
+
+CONFIG = "state/openclaw.json"
+SECRETS = "secrets/secrets.json"
+SECRETS_PROVIDER = "cell"
+
+APIS = {"openai": "openai-completions"}
+"""Upstream -> the gateway's word for the dialect; every other upstream speaks Anthropic Messages."""
+
+
+def load(ctx: Context, instance_id: str) -> tuple[Instance, list[Connection]]:
+    """The instance and its channels as they are now."""
+    with ctx.db.read() as db:
+        return db.get_one(Instance, instance_id), connections.list_connections(db, instance_id)
+
+
+def render_config(ctx: Context, instance: Instance, channels: Sequence[Connection], layout: Layout) -> str:
+    """The wanted `openclaw.json`. A channel nobody has claimed yet is left out: the bot serves no one."""
+    price = prices.load().find(instance.model, ctx.clock.now())
+    return config.build_config(
+        layout,
+        name=instance.name,
+        instance_id=instance.id,
+        model=instance.model,
+        model_api=APIS.get(price.upstream, "anthropic-messages"),  # type: ignore[arg-type]
+        max_output_tokens=min(price.max_output_tokens or 8192, 8192),
+        context_window=price.context_window or 200_000,
+        origins=[ctx.settings.base_url],
+        channels={channel.channel: _section(ctx, channel)[0] for channel in channels if channel.owner_external_id},
+        owners=[f"{channel.channel}:{channel.owner_external_id}" for channel in channels if channel.owner_external_id],
+    )
+
+
+def render_secrets(ctx: Context, instance: Instance, channels: Sequence[Connection]) -> str:
+    """`secrets.json`: the gateway's token, its key for our proxy, and its bots' tokens."""
+    channel_secrets: dict[str, str] = {}
+    for channel in channels:
+        channel_secrets.update(_section(ctx, channel)[1])
+    return config.build_secrets(
+        ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE),
+        ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE),
+        channel_secrets,
+    )
+
+
+def render_workspace(ctx: Context, instance: Instance) -> list[File]:
+    """AGENTS, SOUL, USER and IDENTITY from persona and instructions."""
+    rendered = workspace.render(instance.persona, instance.name, instance.instructions, ctx.settings.templates_dir)
+    return [File(f"state/workspace/{name}", content) for name, content in rendered.items()]
+
+
+def render_all(ctx: Context, instance: Instance, channels: Sequence[Connection], layout: Layout) -> list[File]:
+    """Everything a new instance starts with."""
+    return [
+        File(CONFIG, render_config(ctx, instance, channels, layout)),
+        File(SECRETS, render_secrets(ctx, instance, channels)),
+        *render_workspace(ctx, instance),
+    ]
+
+
+def check_config(ctx: Context, instance: Instance, text: str) -> None:
+    """Ask the pinned OpenClaw. Raises ProviderError(config_invalid) with what it said."""
+    problems = ctx.runtime(instance.runtime).validate(text)
+    if problems:
+        raise ProviderError("; ".join(problems)[:500], permanent=True, code="config_invalid")
+
+
+def apply_config(ctx: Context, instance_id: str, *, with_workspace: bool = False) -> None:
+    """Bring a living instance's files up to date, keeping what the gateway itself has added to its config."""
+    instance, channels = load(ctx, instance_id)
+    runtime = ctx.runtime(instance.runtime)
+    placement = instance.placement
+    if placement is None:
+        raise ProviderError("the assistant has no place yet", permanent=True, code="not_placed")
+    layout = runtime.layout(instance.id, port_of(placement))
+    current = runtime.read(placement, CONFIG) or "{}"
+    merged = config.merge_config(current, render_config(ctx, instance, channels, layout))
+    check_config(ctx, instance, merged)
+    files = [File(SECRETS, render_secrets(ctx, instance, channels)), File(CONFIG, merged)]
+    runtime.apply(placement, [*files, *(render_workspace(ctx, instance) if with_workspace else [])])
+
+
+def address(ctx: Context, instance: Instance) -> GatewayAddress | None:
+    """Where this instance's gateway answers now, or None when it does not run."""
+    if instance.placement is None or instance.runtime not in ctx.runtimes:
+        return None
+    seen = ctx.runtimes[instance.runtime].observe(instance.placement)
+    if seen.status != "running" or seen.address is None:
+        return None
+    return GatewayAddress(seen.address, ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE))
+
+
+def port_of(placement: Placement) -> int:
+    """The loopback port, which every runtime of ours keeps in its placement under `port`."""
+    return int(placement["port"])
+
+
+def _section(ctx: Context, connection: Connection) -> tuple[dict[str, Any], dict[str, str]]:
+    channel = ctx.channels[connection.channel]
+    owners = (connection.owner_external_id,) if connection.owner_external_id else ()
+    built = channel.config(connections.credentials_of(connection, ctx.keys), "allowlist", owners, SECRETS_PROVIDER)
+    return dict(built.config), dict(built.secrets)

@@ -1,0 +1,302 @@
+"""Suspend, resume, restart, configure, delete: the decision is in the caller's transaction, the effect follows."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from clawhaven.billing import checkouts, subscriptions
+from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.errors import Conflict, IllegalMove, PaymentRequired
+from clawhaven.instances import connections, operations, states
+from clawhaven.instances import placement as places
+from clawhaven.instances.models import Instance, Operation
+from clawhaven.instances.states import Reason, State
+from clawhaven.notices import kinds
+from clawhaven.workflows import access, boot, claim, engine, files, letters, progress, provision
+from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
+
+
+def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, actor: str) -> Operation | None:
+    """Suspend now: calls are refused from this transaction on; the gateway stops soon. None when nothing changed."""
+    instance = db.get_one(Instance, instance_id)
+    if instance.state not in (State.ACTIVE, State.SUSPENDED, State.FAILED):
+        raise IllegalMove(f"The assistant is {instance.state} and cannot be stopped.", state=instance.state)
+    now = ctx.clock.now()
+    if not states.suspend(db, instance_id, now, reason):
+        return None
+    access.close_access(db, ctx, instance_id)
+    audit.record(db, now, actor, "instance.suspend", instance_id, instance.account_id, reason=str(reason))
+    if reason not in (Reason.OWNER,):
+        url = f"{ctx.settings.base_url}/instances/{instance_id}"
+        letter = kinds.suspended(ctx.settings.brand_name, instance.name, str(reason), url)
+        letters.post(db, ctx, f"suspended:{instance_id}:{int(now.timestamp())}", letter, instance.account_id)
+    return _ask(db, ctx, instance_id, "suspend")
+
+
+def ask_resume(db: Session, ctx: Context, instance_id: str, reason: Reason, actor: str) -> Operation | None:
+    """Lift one reason; when none is left, start the gateway. None when others remain."""
+    instance = db.get_one(Instance, instance_id)
+    if instance.state != State.SUSPENDED:
+        raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
+    left = states.lift(db, instance_id, reason)
+    audit.record(db, ctx.clock.now(), actor, "instance.lift", instance_id, instance.account_id, reason=str(reason))
+    return None if left else _ask(db, ctx, instance_id, "resume")
+
+
+def ask_start(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
+    """The owner's start: wakes a stopped assistant, tries a failed one again; running already is success."""
+    instance = db.get_one(Instance, instance_id)
+    busy = operations.under_way(db, instance_id)
+    if instance.state == State.FAILED:
+        return provision.ask(db, ctx, instance_id)
+    if instance.state == State.SUSPENDED:
+        left = [reason for reason in states.reasons(instance) if reason != Reason.OWNER]
+        if left:
+            raise PaymentRequired(
+                f"The assistant is suspended ({', '.join(left)}); starting it does not change that.",
+                code="suspended",
+                reasons=[str(reason) for reason in left],
+            )
+        return ask_resume(db, ctx, instance_id, Reason.OWNER, actor) or _ask(db, ctx, instance_id, "resume")
+    if instance.state == State.ACTIVE and busy is not None:
+        return busy
+    if instance.state == State.ACTIVE:
+        return _ask(db, ctx, instance_id, "restart")
+    raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
+
+
+def ask_restart(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
+    """Stop after the turn in flight, and start again."""
+    instance = db.get_one(Instance, instance_id)
+    if instance.state != State.ACTIVE:
+        raise IllegalMove(f"The assistant is {instance.state} and cannot be restarted.", state=instance.state)
+    audit.record(db, ctx.clock.now(), actor, "instance.restart", instance_id, instance.account_id)
+    return _ask(db, ctx, instance_id, "restart")
+
+
+def ask_configure(db: Session, ctx: Context, instance_id: str, actor: str, changed: list[str]) -> Operation | None:
+    """Bring the gateway up to date with the row; None when it has no place yet (it starts with the new values)."""
+    instance = db.get_one(Instance, instance_id)
+    audit.record(db, ctx.clock.now(), actor, "instance.configure", instance_id, instance.account_id, changed=changed)
+    if instance.state == State.DELETED:
+        raise IllegalMove("The assistant is deleted.", state=instance.state)
+    if instance.state not in (State.ACTIVE, State.SUSPENDED):
+        return None
+    return _ask(db, ctx, instance_id, "configure")
+
+
+def ask_delete(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
+    """Delete with all data. What is under way is cut short; asking twice is the same."""
+    instance = db.get_one(Instance, instance_id)
+    if instance.state == State.DELETED:
+        raise Conflict("The assistant is deleted already.", code="illegal_move")
+    if instance.deletion_asked_at is not None:
+        known = operations.latest(db, instance_id, "delete")
+        if known is not None and known.state != "failed":
+            return known
+    instance.deletion_asked_at = ctx.clock.now()
+    access.close_access(db, ctx, instance_id)
+    audit.record(db, ctx.clock.now(), actor, "instance.delete", instance_id, instance.account_id)
+    return _ask(db, ctx, instance_id, "delete")
+
+
+@workflow("suspend")
+def suspend(instance_id: str, operation_id: str) -> str:
+    """Drain and stop. Its files stay."""
+    try:
+        close_gateway(instance_id, operation_id)
+    except StepFailed as failure:
+        finish(operation_id, failure.code, failure.message)
+        return failure.code
+    finish(operation_id)
+    return "suspended"
+
+
+@workflow("resume")
+def resume(instance_id: str, operation_id: str) -> str:
+    """Start the gateway; active once it is ready. Something that came up meanwhile keeps it suspended."""
+    try:
+        if not open_gateway(instance_id, operation_id):
+            finish(operation_id, "suspended", "Something else keeps the assistant suspended.")
+            return "suspended"
+        see_ready(instance_id, operation_id)
+        admit(instance_id, operation_id)
+    except StepFailed as failure:
+        release(instance_id)
+        finish(operation_id, failure.code, failure.message)
+        return failure.code
+    finish(operation_id)
+    return "active"
+
+
+@workflow("restart")
+def restart(instance_id: str, operation_id: str) -> str:
+    """Stop after the turn in flight, start, see it ready."""
+    try:
+        close_gateway(instance_id, operation_id)
+        if open_gateway(instance_id, operation_id):
+            see_ready(instance_id, operation_id)
+    except StepFailed as failure:
+        release(instance_id)
+        finish(operation_id, failure.code, failure.message)
+        return failure.code
+    finish(operation_id)
+    return "active"
+
+
+@workflow("configure")
+def configure(instance_id: str, operation_id: str) -> str:
+    """Write the files; the gateway reloads them by itself."""
+    try:
+        write_changes(instance_id, operation_id)
+        see_ready(instance_id, operation_id)
+    except StepFailed as failure:
+        finish(operation_id, failure.code, failure.message)
+        return failure.code
+    finish(operation_id)
+    return "done"
+
+
+@workflow("delete")
+def delete(instance_id: str, operation_id: str) -> str:
+    """End the subscription, remove the gateway and its data, forget the secrets."""
+    try:
+        end_subscription(instance_id, operation_id)
+        remove_gateway(instance_id, operation_id)
+        forget(instance_id, operation_id)
+    except StepFailed as failure:
+        finish(operation_id, failure.code, failure.message)
+        return failure.code
+    finish(operation_id)
+    return "deleted"
+
+
+@step("close_gateway", attempts=5)
+def close_gateway(instance_id: str, operation_id: str) -> None:
+    """Drain and stop; a gateway that should run again by now is stopped too: the next operation starts it."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "close_access"), progress.shown(ctx, operation_id, "drain_and_stop"):
+        instance, _ = files.load(ctx, instance_id)
+        if instance.placement is not None:
+            ctx.runtime(instance.runtime).stop(instance.placement, ctx.settings.drain_seconds)
+
+
+@step("open_gateway")
+def open_gateway(instance_id: str, operation_id: str) -> bool:
+    """Start it, unless it should not run; False then."""
+    ctx = engine.context()
+    instance, _ = files.load(ctx, instance_id)
+    if instance.suspended_for or instance.state not in (State.ACTIVE, State.SUSPENDED) or instance.deletion_asked_at:
+        return False
+    with progress.shown(ctx, operation_id, "start_gateway"):
+        boot.wait_for_slot(ctx, instance_id)
+        files.apply_config(ctx, instance_id)
+        if instance.placement is not None:
+            ctx.runtime(instance.runtime).start(instance.placement)
+    return True
+
+
+@step("see_ready", attempts=1)
+def see_ready(instance_id: str, operation_id: str) -> None:
+    """Started, authenticated, and every claimed channel ready. A stopped one has nothing to show."""
+    ctx = engine.context()
+    instance, _ = files.load(ctx, instance_id)
+    if instance.suspended_for:
+        return
+    with progress.shown(ctx, operation_id, "wait_ready"):
+        boot.wait_ready(ctx, instance_id)
+        boot.release_slot(ctx, instance_id)
+        boot.wait_channels(ctx, instance_id)
+
+
+@step("admit")
+def admit(instance_id: str, operation_id: str) -> None:
+    """Open the proxy and become active, unless a new reason came up meanwhile."""
+    ctx = engine.context()
+    now = ctx.clock.now()
+    with progress.shown(ctx, operation_id, "open_access"), ctx.db.tx() as db:
+        instance = db.get_one(Instance, instance_id, with_for_update=True)
+        if instance.suspended_for:
+            return
+        if states.activate(db, instance_id, now):
+            access.open_access(db, ctx, instance_id)
+            url = f"{ctx.settings.base_url}/instances/{instance_id}"
+            letter = kinds.resumed(ctx.settings.brand_name, instance.name, url)
+            letters.post(db, ctx, f"resumed:{operation_id}", letter, instance.account_id)
+            claim.listen(db, ctx, instance_id)
+
+
+@step("release")
+def release(instance_id: str) -> None:
+    """Give the boot slot back after a failure."""
+    boot.release_slot(engine.context(), instance_id)
+
+
+@step("write_changes")
+def write_changes(instance_id: str, operation_id: str) -> None:
+    """Config, secrets and workspace files."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "write_files"):
+        files.apply_config(ctx, instance_id, with_workspace=True)
+
+
+@step("end_subscription", attempts=5, wait_seconds=2)
+def end_subscription(instance_id: str, operation_id: str) -> None:
+    """Nobody pays for what is deleted: cancel at the provider, and close a checkout that is still open."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "close_access"):
+        with ctx.db.read() as db:
+            subscription = subscriptions.of_instance(db, instance_id)
+        if subscription is not None and subscription.state != "canceled":
+            ctx.payment(subscription.provider).cancel(subscription.reference, at_period_end=False)
+        with ctx.db.tx() as db:
+            checkout = checkouts.of_instance(db, instance_id)
+            if checkout is not None and checkout.state == CheckoutState.OPEN:
+                checkouts.expire(db, checkout.id, ctx.clock.now())
+
+
+@step("remove_gateway", attempts=5, wait_seconds=2)
+def remove_gateway(instance_id: str, operation_id: str) -> None:
+    """Gateway, files, network: gone is success."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "remove_gateway"):
+        instance, _ = files.load(ctx, instance_id)
+        ctx.runtime(instance.runtime).destroy(instance.placement, instance_id)
+
+
+@step("forget")
+def forget(instance_id: str, operation_id: str) -> None:
+    """Secrets, channels, port and grant; the row stays for the books."""
+    ctx = engine.context()
+    now = ctx.clock.now()
+    with progress.shown(ctx, operation_id, "forget"), ctx.db.tx() as db:
+        connections.disconnect(db, instance_id)
+        places.release_port(db, instance_id)
+        places.release_boot_slot(db, instance_id)
+        access.revoke(db, instance_id)
+        if states.mark_deleted(db, instance_id, now):
+            instance = db.get_one(Instance, instance_id)
+            audit.record(db, now, "workflow:delete", "instance.deleted", instance_id, instance.account_id)
+
+
+@step("finish")
+def finish(operation_id: str, code: str | None = None, message: str | None = None) -> None:
+    """Close the operation."""
+    progress.finish(engine.context(), operation_id, code, message)
+
+
+def _ask(db: Session, ctx: Context, instance_id: str, kind: str) -> Operation:
+    operation = operations.open_operation(db, instance_id, kind, ctx.clock.now())
+    enqueue(
+        db,
+        ctx,
+        kind,
+        f"{kind}:{operation.id}",
+        instance_id,
+        operation.id,
+        queue=engine.INSTANCES,
+        partition=instance_id,
+    )
+    return operation

@@ -1,0 +1,217 @@
+"""Payment events: stored by the door, applied here by re-reading the vendor, never by trusting an event's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from clawhaven.billing import checkouts, inbox, subscriptions
+from clawhaven.billing.models import Checkout, InboxEvent, Subscription
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.money import format_usd
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import Reason, State, reasons
+from clawhaven.ledger import entries
+from clawhaven.notices import kinds
+from clawhaven.ports.payments import VendorState, VendorSubscription
+from clawhaven.workflows import access, engine, letters, lifecycle, provision
+from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
+
+UNKNOWN_TRIES = 5
+"""An event can overtake the answer that tells us its checkout's reference; it is looked for again for some seconds."""
+
+
+def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Verify, store, ask for the work. Raises BadSignature. False: this event was here before."""
+    event = ctx.payment(provider).parse_event(headers, body)
+    with ctx.db.tx() as db:
+        row = inbox.record(db, provider, event, body, ctx.clock.now())
+        if row is None:
+            return False
+        ask(db, ctx, row)
+    return True
+
+
+def ask(db: Session, ctx: Context, row: InboxEvent) -> None:
+    """Enqueue the work for a stored event; events of one checkout are applied one after the other."""
+    partition = row.checkout_reference or row.subscription_reference or row.id
+    enqueue(
+        db,
+        ctx,
+        "apply_payment",
+        f"event:{row.provider}:{row.event_id}",
+        row.id,
+        queue=engine.EVENTS,
+        partition=partition,
+    )
+
+
+@workflow("apply_payment")
+def apply_payment(row_id: str) -> str:
+    """Find what the event speaks of, read the vendor's truth, make ours equal."""
+    try:
+        for attempt in range(UNKNOWN_TRIES):
+            checkout_id = find_checkout(row_id)
+            if checkout_id is not None:
+                break
+            engine.sleep(1 + attempt)
+        else:
+            close_event(row_id, "ignored", "no checkout of ours has this reference")
+            return "ignored"
+        settle_checkout(checkout_id)
+        close_event(row_id, "handled", "")
+    except StepFailed as failure:
+        # The row stays `received`; the reconciler asks the vendor again.
+        return failure.code
+    return "handled"
+
+
+@step("find_checkout")
+def find_checkout(row_id: str) -> str | None:
+    """The checkout an event speaks of, directly or through its subscription."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        row = db.get_one(InboxEvent, row_id)
+        if row.checkout_reference is not None:
+            found = checkouts.by_reference(db, row.provider, row.checkout_reference)
+            if found is not None:
+                return found.id
+        if row.subscription_reference is not None:
+            subscription = (
+                db.query(Subscription)
+                .filter_by(provider=row.provider, reference=row.subscription_reference)
+                .one_or_none()
+            )
+            if subscription is not None:
+                return subscription.checkout_id
+    return None
+
+
+@step("settle_checkout", attempts=6, wait_seconds=2)
+def settle_checkout(checkout_id: str) -> str:
+    """Read the vendor's state outside any transaction, then make ours equal in one."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        checkout = checkouts.get(db, checkout_id)
+    if checkout.reference is None:
+        return "open"
+    seen = ctx.payment(checkout.provider).fetch(checkout.reference)
+    with ctx.db.tx() as db:
+        return equalise(db, ctx, checkouts.get(db, checkout_id), seen)
+
+
+@step("close_event")
+def close_event(row_id: str, state: str, note: str) -> None:
+    """The event is done with."""
+    ctx = engine.context()
+    with ctx.db.tx() as db:
+        inbox.close(db, row_id, state, note, ctx.clock.now())
+
+
+def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState) -> str:
+    """Make our rows equal to what the vendor says now. Any number of times, in any order: the same end."""
+    now = ctx.clock.now()
+    if seen.checkout_state == "paid":
+        _book_payment(db, ctx, checkout, seen, now)
+        if checkouts.complete(db, checkout.id, now) and checkout.instance_id:
+            _begin(db, ctx, checkout.instance_id, now)
+    elif seen.checkout_state in ("expired", "cancelled"):
+        if checkout.state == "open" and checkouts.expire(db, checkout.id, now) and checkout.instance_id:
+            checkout.last_outcome = "cancelled"
+            _drop_draft(db, ctx, checkout.instance_id)
+    elif seen.checkout_state == "declined":
+        checkout.last_outcome = "declined"
+    if seen.subscription is not None:
+        _follow_subscription(db, ctx, checkout, seen.subscription, now)
+    return seen.checkout_state
+
+
+def _book_payment(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, now: datetime) -> None:
+    reference = seen.payment_reference or checkout.reference or checkout.id
+    if not checkouts.add_receipt(db, checkout, reference, seen.paid_micros, now):
+        return
+    plan = ctx.plans.get(checkout.plan)
+    wallet = access.wallet_of(db, ctx, checkout.account_id)
+    key = f"payment:{checkout.provider}:{reference}"
+    paid = format_usd(seen.paid_micros)
+    entries.credit(
+        db,
+        key=key,
+        ledger_account_id=wallet,
+        amount_micros=seen.paid_micros,
+        now=now,
+        kind="payment",
+        ref=checkout.id,
+        note=f"Payment for {plan.name}",
+    )
+    entries.debit(
+        db,
+        key=f"plan:{checkout.provider}:{reference}",
+        ledger_account_id=wallet,
+        amount_micros=seen.paid_micros,
+        now=now,
+        kind="plan",
+        to="subscription_revenue",
+        ref=checkout.id,
+        note=f"{plan.name}, one {plan.interval}",
+    )
+    audit.record(
+        db, now, f"provider:{checkout.provider}", "payment.received", checkout.id, checkout.account_id, paid=paid
+    )
+    letters.post(
+        db, ctx, f"receipt:{key}", kinds.receipt(ctx.settings.brand_name, paid, plan.name), checkout.account_id
+    )
+
+
+def _begin(db: Session, ctx: Context, instance_id: str, now: datetime) -> None:
+    instance = db.get_one(Instance, instance_id)
+    if instance.state == State.PENDING and instance.deletion_asked_at is None:
+        instance.paid_at = now
+        db.flush()
+        provision.ask(db, ctx, instance_id)
+    else:
+        audit.record(
+            db,
+            now,
+            "workflow:apply_payment",
+            "payment.without_draft",
+            instance_id,
+            instance.account_id,
+            state=instance.state,
+        )
+
+
+def _drop_draft(db: Session, ctx: Context, instance_id: str) -> None:
+    instance = db.get_one(Instance, instance_id)
+    if instance.state == State.PENDING and instance.deletion_asked_at is None:
+        lifecycle.ask_delete(db, ctx, instance_id, "workflow:apply_payment")
+
+
+def _follow_subscription(
+    db: Session, ctx: Context, checkout: Checkout, vendor: VendorSubscription, now: datetime
+) -> None:
+    subscription = subscriptions.mirror(db, checkout, vendor, now)
+    if subscription.instance_id is None:
+        return
+    instance = db.get_one(Instance, subscription.instance_id)
+    if instance.deletion_asked_at is not None or instance.state in (State.PENDING, State.PROVISIONING, State.DELETED):
+        return
+    is_entitled = subscriptions.is_entitled(subscription)
+    is_suspended = Reason.PAYMENT in reasons(instance)
+    if not is_entitled and not is_suspended:
+        lifecycle.ask_suspend(db, ctx, instance.id, Reason.PAYMENT, "workflow:apply_payment")
+    elif is_entitled and is_suspended:
+        lifecycle.ask_resume(db, ctx, instance.id, Reason.PAYMENT, "workflow:apply_payment")
+
+
+def sync(ctx: Context, since: timedelta = timedelta(hours=2)) -> int:
+    """Ask every vendor for events we may have missed; returns how many were new."""
+    missed = 0
+    for name, provider in ctx.payments.items():
+        events: list[tuple[dict[str, Any], bytes]] = provider.unseen(ctx.clock.now() - since)
+        missed += sum(receive(ctx, name, headers, body) for headers, body in events)
+    return missed

@@ -1,0 +1,212 @@
+"""Paid -> a living assistant; or undone, with a reason, and nothing left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.instances import operations, states
+from clawhaven.instances import placement as places
+from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
+from clawhaven.instances.models import Instance, Operation
+from clawhaven.notices import kinds
+from clawhaven.ports.runtime import Spec
+from clawhaven.workflows import access, boot, claim, engine, files, letters, progress
+from clawhaven.workflows.engine import StepFailed, step, workflow
+
+PORT_TRIES = 5
+
+SENTENCES = {
+    "docker_down": "The container engine did not answer.",
+    "disk_full": "The server's disk is full.",
+    "npm_unreachable": "The assistant's software could not be downloaded.",
+    "port_taken": "No free port was found for the assistant.",
+    "not_ready": "The assistant did not become ready in time.",
+    "gateway_exited": "The assistant stopped while it was starting.",
+    "out_of_memory": "The assistant ran out of memory while starting.",
+    "config_invalid": "The assistant's settings were refused.",
+    "channel_not_ready": "The messaging channel could not be connected.",
+    "at_capacity": "There is no free place on this server.",
+    "cancelled": "Cancelled, because the assistant is being deleted.",
+}
+"""What a customer reads for each code; the operator finds the details in the log and the operation."""
+
+
+def ask(db: Session, ctx: Context, instance_id: str) -> Operation:
+    """Begin provisioning in the caller's transaction: state, operation and workflow exist together or not at all."""
+    now = ctx.clock.now()
+    states.begin_provisioning(db, instance_id, now)
+    operation = operations.open_operation(db, instance_id, "provision", now, done=("payment_confirmed",))
+    engine.enqueue(
+        db,
+        ctx,
+        "provision",
+        f"provision:{operation.id}",
+        instance_id,
+        operation.id,
+        queue=engine.INSTANCES,
+        partition=instance_id,
+    )
+    return operation
+
+
+@workflow("provision")
+def provision(instance_id: str, operation_id: str) -> str:
+    """The whole way. Returns `active`, or the code of the failure."""
+    try:
+        port = reserve_place(instance_id, operation_id)
+        write_files(instance_id, operation_id, port)
+        for tries in range(1, PORT_TRIES + 1):
+            try:
+                start_gateway(instance_id, operation_id, port)
+                break
+            except StepFailed as failure:
+                if failure.code != "port_taken" or tries == PORT_TRIES:
+                    raise
+                port = choose_other_port(instance_id, operation_id, port)
+                write_files(instance_id, operation_id, port)
+        wait_ready(instance_id, operation_id)
+        connect_channels(instance_id, operation_id)
+        activate(instance_id, operation_id)
+    except StepFailed as failure:
+        undo(instance_id, operation_id)
+        fail(instance_id, operation_id, failure.code, failure.message)
+        return failure.code
+    return "active"
+
+
+@step("reserve_place")
+def reserve_place(instance_id: str, operation_id: str) -> int:
+    """A port, a ledger account and a closed grant for the model proxy. Returns the port."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "reserve_place"):
+        boot.refuse_unwanted(ctx, instance_id)
+        with ctx.db.tx() as db:
+            instance = db.get_one(Instance, instance_id)
+            port = _take_port(db, ctx, instance_id)
+            access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
+    return port
+
+
+@step("write_files")
+def write_files(instance_id: str, operation_id: str, port: int) -> None:
+    """Render the files and have the pinned OpenClaw check its config before anything is started."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "write_files"):
+        instance, channels = files.load(ctx, instance_id)
+        runtime = ctx.runtime(instance.runtime)
+        runtime.prepare()
+        layout = runtime.layout(instance_id, port)
+        files.check_config(ctx, instance, files.render_config(ctx, instance, channels, layout))
+
+
+@step("start_gateway")
+def start_gateway(instance_id: str, operation_id: str, port: int) -> None:
+    """Wait for a boot slot, then make and start the gateway, or find it made."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "start_gateway"):
+        boot.wait_for_slot(ctx, instance_id)
+        instance, channels = files.load(ctx, instance_id)
+        runtime = ctx.runtime(instance.runtime)
+        layout = runtime.layout(instance_id, port)
+        placed = runtime.create(
+            Spec(
+                instance_id=instance_id,
+                port=port,
+                files=files.render_all(ctx, instance, channels, layout),
+                memory_bytes=ctx.settings.instance_memory_mb * 1024**2,
+                cpus=ctx.settings.instance_cpus,
+            )
+        )
+        with ctx.db.tx() as db:
+            db.get_one(Instance, instance_id).placement = dict(placed)
+
+
+@step("choose_other_port")
+def choose_other_port(instance_id: str, operation_id: str, port: int) -> int:
+    """Something else listens on this one: leave it alone and take the next."""
+    ctx = engine.context()
+    with ctx.db.tx() as db:
+        places.block_port(db, ctx.host, port, ctx.clock.now())
+        return _take_port(db, ctx, instance_id)
+
+
+@step("wait_ready", attempts=1)
+def wait_ready(instance_id: str, operation_id: str) -> dict[str, Any]:
+    """The gateway says started and answers with our token."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "wait_ready"):
+        seen = boot.wait_ready(ctx, instance_id)
+    boot.release_slot(ctx, instance_id)
+    return seen
+
+
+@step("connect_channels", attempts=1)
+def connect_channels(instance_id: str, operation_id: str) -> dict[str, str]:
+    """Every claimed channel says ready; one that waits for its owner's claim serves nobody yet."""
+    ctx = engine.context()
+    with progress.shown(ctx, operation_id, "connect_channels"):
+        return boot.wait_channels(ctx, instance_id)
+
+
+@step("activate")
+def activate(instance_id: str, operation_id: str) -> None:
+    """Open the model proxy, become active, tell the customer: one transaction."""
+    ctx = engine.context()
+    now = ctx.clock.now()
+    boot.refuse_unwanted(ctx, instance_id)
+    with progress.shown(ctx, operation_id, "activate"), ctx.db.tx() as db:
+        if states.activate(db, instance_id, now):
+            access.open_access(db, ctx, instance_id)
+            instance = db.get_one(Instance, instance_id)
+            audit.record(db, now, "workflow:provision", "instance.activate", instance_id, instance.account_id)
+            bot_url = claim.pending_url(db, ctx, instance_id)
+            url = f"{ctx.settings.base_url}/ready/{instance_id}"
+            letters.post(
+                db,
+                ctx,
+                f"ready:{operation_id}",
+                kinds.ready(ctx.settings.brand_name, instance.name, url, bot_url),
+                instance.account_id,
+            )
+            claim.listen(db, ctx, instance_id)
+    progress.finish(ctx, operation_id)
+
+
+@step("undo", attempts=5)
+def undo(instance_id: str, operation_id: str) -> None:
+    """Remove whatever was made, in reverse order; gone is success."""
+    ctx = engine.context()
+    instance, _ = files.load(ctx, instance_id)
+    with ctx.db.tx() as db:
+        access.close_access(db, ctx, instance_id)
+    ctx.runtime(instance.runtime).destroy(instance.placement, instance_id)
+    with ctx.db.tx() as db:
+        places.release_boot_slot(db, instance_id)
+        places.release_port(db, instance_id)
+        operations.undo_steps(db, operation_id, ctx.clock.now())
+
+
+@step("fail")
+def fail(instance_id: str, operation_id: str, code: str, message: str) -> None:
+    """Say what went wrong; the customer may ask again, and pays nothing for it."""
+    ctx = engine.context()
+    now = ctx.clock.now()
+    sentence = SENTENCES.get(code, "Something broke on our side.")
+    with ctx.db.tx() as db:
+        instance = db.get_one(Instance, instance_id)
+        if states.fail(db, instance_id, now, code, sentence):
+            audit.record(
+                db, now, "workflow:provision", "instance.fail", instance_id, instance.account_id, code=code, why=message
+            )
+            url = f"{ctx.settings.base_url}/deploying/{instance_id}"
+            letter = kinds.failed(ctx.settings.brand_name, instance.name, sentence, url)
+            letters.post(db, ctx, f"failed:{operation_id}", letter, instance.account_id)
+    progress.finish(ctx, operation_id, code, sentence)
+
+
+def _take_port(db: Session, ctx: Context, instance_id: str) -> int:
+    return places.take_port(db, ctx.host, instance_id, ctx.settings.port_range_start, ctx.settings.port_range_end)
