@@ -25,7 +25,7 @@ from clawhaven.ports.payments import Payments
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 
-PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url"})
+PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
 """Verbs of providers that do no I/O and may be called anywhere."""
 
 

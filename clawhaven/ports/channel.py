@@ -52,3 +52,21 @@ class Channel(Protocol):
         self, credentials: Mapping[str, str], dm_policy: str, owners: tuple[str, ...], secrets_provider: str
     ) -> ChannelConfig:
         """The gateway's configuration for this channel. Pure. `owners` are the network's user ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerClaim:
+    """What one look at a bot's messages found. `next_offset` goes into the next look."""
+
+    user_id: str | None
+    username: str | None
+    next_offset: int
+
+
+class ClaimableChannel(Channel, Protocol):
+    """A network on which the owner makes a bot theirs by opening a one-time link."""
+
+    def claim_owner(
+        self, credentials: Mapping[str, str], token: str, offset: int, timeout_seconds: int = 25
+    ) -> OwnerClaim:
+        """One look, of at most `timeout_seconds`, for whoever opened the link that carries `token`."""

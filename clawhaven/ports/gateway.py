@@ -41,3 +41,6 @@ class Gateway(Protocol):
         self, address: GatewayAddress, session: str, message: str, idempotency_key: str, timeout_seconds: float = 300
     ) -> Iterator[ChatEvent]:
         """Send a person's message in `session` and yield the answer as it grows; ends with `final` or `error`."""
+
+    def trace_id(self, idempotency_key: str) -> str:
+        """The W3C trace id (32 hex digits) that the model calls of this turn carry in `traceparent`. Pure."""

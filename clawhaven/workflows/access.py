@@ -9,6 +9,7 @@ from clawhaven.core.secrets import hash_token
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import entries
 from clawhaven.metering import grants
+from clawhaven.metering.grants import GrantTerms
 from clawhaven.metering.models import PlanMode
 
 WALLET = "wallet"
@@ -30,8 +31,7 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         ledger_account_id = entries.open_account(db, INCLUDED, instance.account_id, None, now=now)
     elif mode == PlanMode.METERED:
         ledger_account_id = wallet_of(db, ctx, instance.account_id)
-    grants.put_grant(
-        db,
+    terms = GrantTerms(
         instance_id=instance.id,
         account_id=instance.account_id,
         key_hash=hash_token(proxy_key),
@@ -40,20 +40,20 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         messages_per_hour=plan.messages_per_hour or None,
         tokens_per_day=plan.tokens_per_day or None,
         max_in_flight=plan.max_in_flight or None,
-        models=None,
         markup_percent=ctx.settings.model_markup_percent,
-        now=now,
     )
+    grants.put_grant(db, terms, now=now)
 
 
 def open_access(db: Session, ctx: Context, instance_id: str) -> None:
     """From now on its calls are served."""
-    grants.activate(db, instance_id, ctx.clock.now())
+    grants.activate(db, instance_id, now=ctx.clock.now())
 
 
 def close_access(db: Session, ctx: Context, instance_id: str) -> None:
     """From now on its calls are refused; unknown is success."""
-    grants.deactivate(db, instance_id, ctx.clock.now())
+    if grants.grant_of(db, instance_id) is not None:
+        grants.deactivate(db, instance_id, now=ctx.clock.now())
 
 
 def revoke(db: Session, instance_id: str) -> None:

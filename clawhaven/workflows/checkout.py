@@ -162,12 +162,25 @@ def probe_channel(ctx: Context, name: str, given: Mapping[str, str]) -> tuple[di
         ) from None
 
 
+PREFERRED_MODELS = ("claude-sonnet-5-5", "gpt-6-luna", "sandbox-1")
+"""Model of a new assistant: the first whose upstream can be used here."""
+
+
 def default_model(ctx: Context) -> str:
-    """The operator's choice, else the best model there is a key for, else the built-in one."""
+    """The operator's choice, else the first preferred model there is a key for. Raises Unavailable without any."""
     if ctx.settings.default_model:
         return ctx.settings.default_model
-    usable = {name for name, upstream in ctx.upstreams.items() if getattr(upstream, "is_configured", True)}
-    return prices.load().default_model(usable, ctx.clock.now())
+    table = prices.builtin_prices()
+    for model in PREFERRED_MODELS:
+        price = table.find(model, ctx.clock.now())
+        if price is not None and is_usable(ctx, price.upstream):
+            return model
+    raise Unavailable("No model can be used here yet; the operator has to set ANTHROPIC_API_KEY or OPENAI_API_KEY.")
+
+
+def is_usable(ctx: Context, upstream: str) -> bool:
+    """True when this upstream is switched on and has its key."""
+    return upstream in ctx.upstreams and bool(getattr(ctx.upstreams[upstream], "has_key", True))
 
 
 def _check(ctx: Context, form: Form) -> _Checked:

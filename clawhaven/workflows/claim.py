@@ -6,6 +6,7 @@ Before that the gateway does not know the bot at all, so a stranger is not serve
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,7 @@ from clawhaven.core.logs import get_logger
 from clawhaven.instances import connections, states
 from clawhaven.instances.connections import CLAIM_PURPOSE
 from clawhaven.instances.models import Connection, Instance
+from clawhaven.ports.channel import ClaimableChannel
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import boot, engine, files
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
@@ -71,7 +73,7 @@ def claim(instance_id: str, connection_id: str) -> str:
 def poll_for_owner(connection_id: str) -> str:
     """One round of listening: `waiting`, `claimed`, or `gone` when the channel was removed meanwhile."""
     ctx = engine.context()
-    offset: int | None = None
+    offset = 0
     deadline = time.monotonic() + ROUND_SECONDS
     while time.monotonic() < deadline:
         if engine.is_stopping():
@@ -87,12 +89,11 @@ def poll_for_owner(connection_id: str) -> str:
             credentials = connections.credentials_of(connection, ctx.keys)
         if state in (states.State.DELETED, states.State.FAILED):
             return "gone"
-        found = ctx.channels[connection.channel].claim_owner(  # type: ignore[attr-defined]
-            credentials, token, offset, timeout_seconds=POLL_SECONDS
-        )
-        owner_id, username, offset = found
-        if owner_id is not None:
-            _record(ctx, connection, str(owner_id), username)
+        channel = cast(ClaimableChannel, ctx.channels[connection.channel])
+        found = channel.claim_owner(credentials, token, offset, POLL_SECONDS)
+        offset = found.next_offset
+        if found.user_id is not None:
+            _record(ctx, connection, found.user_id, found.username)
             return "claimed"
     return "waiting"
 

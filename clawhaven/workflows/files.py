@@ -18,7 +18,10 @@ CONFIG = "state/openclaw.json"
 SECRETS = "secrets/secrets.json"
 SECRETS_PROVIDER = "cell"
 
-APIS = {"openai": "openai-completions"}
+MAX_OUTPUT_TOKENS = 8192
+"""What one answer may cost at most is reserved before each call; a chat needs no more than this."""
+
+APIS: dict[str, config.ModelApi] = {"openai": "openai-completions"}
 """Upstream -> the gateway's word for the dialect; every other upstream speaks Anthropic Messages."""
 
 
@@ -30,15 +33,17 @@ def load(ctx: Context, instance_id: str) -> tuple[Instance, list[Connection]]:
 
 def render_config(ctx: Context, instance: Instance, channels: Sequence[Connection], layout: Layout) -> str:
     """The wanted `openclaw.json`. A channel nobody has claimed yet is left out: the bot serves no one."""
-    price = prices.load().find(instance.model, ctx.clock.now())
+    price = prices.builtin_prices().find(instance.model, ctx.clock.now())
+    if price is None:
+        raise ProviderError(f"the model {instance.model} has no price", permanent=True, code="config_invalid")
     return config.build_config(
         layout,
         name=instance.name,
         instance_id=instance.id,
         model=instance.model,
-        model_api=APIS.get(price.upstream, "anthropic-messages"),  # type: ignore[arg-type]
-        max_output_tokens=min(price.max_output_tokens or 8192, 8192),
-        context_window=price.context_window or 200_000,
+        model_api=APIS.get(price.upstream, "anthropic-messages"),
+        max_output_tokens=min(price.max_output_tokens, MAX_OUTPUT_TOKENS),
+        context_window=price.context_window,
         origins=[ctx.settings.base_url],
         channels={channel.channel: _section(ctx, channel)[0] for channel in channels if channel.owner_external_id},
         owners=[f"{channel.channel}:{channel.owner_external_id}" for channel in channels if channel.owner_external_id],

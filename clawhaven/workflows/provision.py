@@ -40,17 +40,16 @@ def ask(db: Session, ctx: Context, instance_id: str) -> Operation:
     now = ctx.clock.now()
     states.begin_provisioning(db, instance_id, now)
     operation = operations.open_operation(db, instance_id, "provision", now, done=("payment_confirmed",))
-    engine.enqueue(
-        db,
-        ctx,
-        "provision",
-        f"provision:{operation.id}",
-        instance_id,
-        operation.id,
-        queue=engine.INSTANCES,
-        partition=instance_id,
-    )
+    start(db, ctx, instance_id, operation.id)
     return operation
+
+
+def start(db: Session, ctx: Context, instance_id: str, operation_id: str) -> None:
+    """Enqueue the workflow of an operation that is open already."""
+    workflow_id = f"provision:{operation_id}"
+    engine.enqueue(
+        db, ctx, "provision", workflow_id, instance_id, operation_id, queue=engine.INSTANCES, partition=instance_id
+    )
 
 
 @workflow("provision")

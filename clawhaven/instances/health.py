@@ -1,0 +1,66 @@
+"""What the health sweep saw. Observations are kept beside the lifecycle, never in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from clawhaven.instances.models import Instance, Observed
+from clawhaven.instances.states import State
+
+MAX_RESTARTS = 3
+FORGIVE_AFTER = timedelta(hours=1)
+ALERT_AFTER = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about an observation."""
+
+    should_restart: bool
+    should_alert: bool
+
+
+def due(db: Session) -> list[Instance]:
+    """Every instance that should be running."""
+    return list(
+        db.scalars(
+            select(Instance)
+            .where(
+                Instance.state == State.ACTIVE,
+                Instance.placement.is_not(None),
+                Instance.deletion_asked_at.is_(None),
+            )
+            .order_by(Instance.id)
+        )
+    )
+
+
+def record(db: Session, instance_id: str, now: datetime, *, status: str, is_healthy: bool, detail: str) -> Verdict:
+    """Store what was seen. A restart is due at most three times in an hour of trouble; then the operator is told."""
+    row = db.get(Observed, instance_id)
+    if row is None:
+        row = Observed(instance_id=instance_id, at=now, status=status, is_healthy=is_healthy, restarts=0)
+        db.add(row)
+    was_down_since = row.unhealthy_since
+    row.at, row.status, row.is_healthy, row.detail = now, status, is_healthy, detail[:500]
+    if is_healthy:
+        if was_down_since is None or now - was_down_since > FORGIVE_AFTER:
+            row.restarts = 0
+        row.unhealthy_since = None
+        return Verdict(False, False)
+    row.unhealthy_since = was_down_since or now
+    is_gone = status in ("exited", "stopped", "absent")
+    should_restart = is_gone and row.restarts < MAX_RESTARTS
+    if should_restart:
+        row.restarts += 1
+    is_long = now - row.unhealthy_since >= ALERT_AFTER
+    return Verdict(should_restart, is_long or (is_gone and not should_restart))
+
+
+def observed(db: Session, instance_id: str) -> Observed | None:
+    """The last observation of an instance."""
+    return db.get(Observed, instance_id)
