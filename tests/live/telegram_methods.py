@@ -186,7 +186,9 @@ def _webhook_info(bot: Bot, _params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _get_chat(bot: Bot, params: dict[str, Any]) -> dict[str, Any]:
-    return _chat(bot, params)
+    gifts = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
+    required = {"accent_color_id": 0, "max_reaction_count": 11, "accepted_gift_types": dict.fromkeys(gifts, False)}
+    return {**_chat(bot, params), **required}
 
 
 def _chat(bot: Bot, params: dict[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def test_the_rest_the_gateway_calls(client: httpx2.Client, server: TelegramServe
     assert call(client, "getMyCommands")["result"] == []
     assert call(client, "sendChatAction", chat_id=7, action="typing")["result"] is True
     assert "sendChatAction" in server.calls(bot)
+    assert call(client, "getChat", chat_id=7)["result"]["type"] == "private"
 
 
 def test_faults_on_demand(client: httpx2.Client, server: TelegramServer, bot: Bot) -> None:
