@@ -5,8 +5,10 @@ Every class of settings derives from EnvSettings: the product's own below, a ven
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,12 +145,12 @@ class Settings(EnvSettings):
             return given
         path = self.data_dir / "encryption.key"
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            return path.read_text().strip()
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(file.fileno())
+        if not path.exists():
+            # Linked into place whole: another process sees either no file or all of it.
+            with tempfile.NamedTemporaryFile("w", dir=self.data_dir, prefix=".key-") as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())
+                with contextlib.suppress(FileExistsError):
+                    os.link(file.name, path)
         return path.read_text().strip()

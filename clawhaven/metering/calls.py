@@ -38,7 +38,7 @@ class Ask:
     """What a request wants. Token bounds are upper limits; `output_bound` None: the client set none.
 
     `extra` names something in it that vendors bill outside of the token prices (a server tool, a faster tier): only
-    instances with their own vendor key may use it.
+    instances with their own vendor key may use it. `trace_id` is the W3C trace of the turn it belongs to.
     """
 
     model: str
@@ -49,6 +49,7 @@ class Ask:
     is_turn: bool = False
     may_cache_long: bool = True
     extra: str | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def open_call(
             markup_percent=grant.markup_percent,
             source=ask.source.value,
             is_turn=ask.is_turn,
+            trace_id=ask.trace_id,
             reservation_key=None if held is None else call_id,
             started_at=now,
             expires_at=now + CALL_LIFETIME,

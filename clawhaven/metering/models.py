@@ -71,6 +71,7 @@ class UsageRow(Base):
         sa.Index(None, "account_id", "started_at"),
         sa.Index(None, "instance_id", "started_at"),
         sa.Index(None, "state", "expires_at"),
+        sa.Index(None, "trace_id"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
@@ -99,6 +100,7 @@ class UsageRow(Base):
     http_status: Mapped[int | None]
     reservation_key: Mapped[str | None] = mapped_column(sa.String(200))
     error: Mapped[str | None] = mapped_column(sa.String(200))
+    trace_id: Mapped[str | None] = mapped_column(sa.String(32))
     started_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]

@@ -89,6 +89,13 @@ def calls_between(db: Session, instance_id: str, since: datetime, until: datetim
     return db.execute(query.order_by(row.started_at, row.id)).scalars().all()
 
 
+def calls_of_trace(db: Session, trace_id: str) -> Sequence[UsageRow]:
+    """The calls of one turn, by the W3C trace id that they carried, oldest first."""
+    return db.scalars(
+        sa.select(UsageRow).where(UsageRow.trace_id == trace_id).order_by(UsageRow.started_at, UsageRow.id)
+    ).all()
+
+
 def _sums(db: Session, key: Any, period: sa.ColumnElement[bool]) -> list[Sum]:
     row = UsageRow
 

@@ -193,6 +193,7 @@ def upgrade() -> None:
         sa.Column("http_status", sa.BigInteger(), nullable=True),
         sa.Column("reservation_key", sa.String(length=200), nullable=True),
         sa.Column("error", sa.String(length=200), nullable=True),
+        sa.Column("trace_id", sa.String(length=32), nullable=True),
         sa.Column("started_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
         sa.Column("expires_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
         sa.Column("ended_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=True),
@@ -204,6 +205,7 @@ def upgrade() -> None:
             batch_op.f("ix_usage_instance_id_started_at"), ["instance_id", "started_at"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_usage_state_expires_at"), ["state", "expires_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_usage_trace_id"), ["trace_id"], unique=False)
 
     op.create_table(
         "user_account",

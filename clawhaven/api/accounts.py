@@ -1,0 +1,143 @@
+"""Sign-up, sign-in, sessions and API keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from clawhaven.accounts import apikeys, links, sessions, signup
+from clawhaven.accounts.models import ApiKey
+from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
+from clawhaven.api.deps import COOKIE, Ctx, Signed, limit, refuse_foreign_origin
+from clawhaven.billing import waitlist
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.notices import kinds
+from clawhaven.workflows import checkout, letters
+
+router = APIRouter(tags=["accounts"])
+
+
+def set_cookie(response: Response, ctx: Context, token: str) -> None:
+    """The session cookie: httpOnly, SameSite=Lax, Secure behind https."""
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=ctx.settings.session_days * 86_400,
+        httponly=True,
+        samesite="lax",
+        secure=ctx.settings.base_url.startswith("https://"),
+        path="/",
+    )
+
+
+@router.post("/signup", status_code=201)
+def sign_up(body: SignUpBody, request: Request, response: Response, ctx: Ctx) -> dict[str, Any]:
+    """A new customer with a first assistant. Answers with the payment page's address and signs in."""
+    refuse_foreign_origin(request, ctx)
+    limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
+    begun = checkout.sign_up(ctx, body.email, body.form(), request.headers.get("user-agent", ""))
+    if begun.session is not None:
+        set_cookie(response, ctx, begun.session)
+    return {
+        "customer_id": begun.owner.account.id,
+        "instance_id": begun.instance.id,
+        "email": begun.owner.user.email,
+        "status": begun.instance.state,
+        "checkout_url": begun.checkout.url,
+        "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
+    }
+
+
+@router.post("/waitlist", status_code=201)
+def join_waitlist(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
+    """Queue for a place; answers with the position."""
+    limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
+    email = signup.normalise_email(body.email)
+    with ctx.db.tx() as db:
+        return {"email": email, "position": waitlist.join(db, email, ctx.clock.now())}
+
+
+@router.post("/auth/link", status_code=202)
+def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
+    """Mail a sign-in link. The answer is the same whether or not there is such an account."""
+    limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
+    email = signup.normalise_email(body.email)
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        owner = signup.find_owner(db, email)
+        if owner is not None:
+            token = links.issue(db, owner.user.id, now)
+            letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
+            letters.post(db, ctx, f"sign-in:{owner.user.id}:{token[:12]}", letter, owner.account.id)
+    return {"message": "If there is an account with this email, a sign-in link is on its way."}
+
+
+@router.post("/auth/link/redeem")
+def redeem_link(body: TokenBody, request: Request, response: Response, ctx: Ctx) -> dict[str, Any]:
+    """Use a sign-in link's token up: sets the session cookie."""
+    refuse_foreign_origin(request, ctx)
+    limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        user_id = links.redeem(db, body.token, now)
+        agent = request.headers.get("user-agent", "")
+        token = sessions.open_session(db, user_id, now, days=ctx.settings.session_days, user_agent=agent)
+        audit.record(db, now, f"user:{user_id}", "session.open", user_id)
+    set_cookie(response, ctx, token)
+    return {"message": "Signed in."}
+
+
+@router.get("/auth/me")
+def me(who: Signed) -> dict[str, Any]:
+    """The signed-in user and account."""
+    user, account = who.owner.user, who.owner.account
+    return {"user": {"id": user.id, "email": user.email}, "account": {"id": account.id, "slug": account.slug}}
+
+
+@router.post("/auth/sign-out", status_code=204)
+def sign_out(request: Request, response: Response, ctx: Ctx) -> None:
+    """End this browser's session."""
+    refuse_foreign_origin(request, ctx)
+    token = request.cookies.get(COOKIE)
+    if token:
+        with ctx.db.tx() as db:
+            sessions.close_session(db, token)
+    response.delete_cookie(COOKIE, path="/")
+
+
+@router.get("/auth/keys")
+def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """API keys in force; their secrets are never shown again."""
+    with ctx.db.read() as db:
+        return {"items": [_key(key) for key in apikeys.list_keys(db, who.account_id)]}
+
+
+@router.post("/auth/keys", status_code=201)
+def make_key(body: KeyBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """A new API key; `key` is shown this once."""
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now)
+        audit.record(db, now, who.actor, "key.issue", key.id, who.account_id)
+        return {**_key(key), "key": secret}
+
+
+@router.delete("/auth/keys/{key_id}", status_code=204)
+def revoke_key(key_id: str, who: Signed, ctx: Ctx) -> None:
+    """End an API key at once."""
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        apikeys.revoke(db, who.account_id, key_id, now)
+        audit.record(db, now, who.actor, "key.revoke", key_id, who.account_id)
+
+
+def _key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": key.scopes.split(),
+        "created_at": key.created_at.isoformat(),
+    }

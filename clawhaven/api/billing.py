@@ -1,0 +1,125 @@
+"""Plans, checkout, balance, usage and the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from clawhaven.accounts.ownership import owned
+from clawhaven.api.calls import call_json
+from clawhaven.api.deps import Ctx, Signed
+from clawhaven.billing.models import Checkout
+from clawhaven.core.errors import Invalid
+from clawhaven.core.money import format_usd
+from clawhaven.ledger.balance import account_of, list_entries
+from clawhaven.ledger.balance import balance as balance_of
+from clawhaven.metering import usage
+from clawhaven.workflows import access, checkout
+
+router = APIRouter(tags=["billing"])
+
+
+@router.get("/plans")
+@router.get("/billing/plans")
+def plans(ctx: Ctx) -> dict[str, Any]:
+    """What can be bought here."""
+    return {
+        "items": [
+            {
+                "id": plan.id,
+                "name": plan.name,
+                "summary": plan.summary,
+                "price_micros": plan.price_micros,
+                "price": plan.price,
+                "interval": plan.interval,
+                "access": plan.access,
+            }
+            for plan in ctx.plans
+            if plan.is_offered
+        ]
+    }
+
+
+@router.get("/checkout/{checkout_id}")
+def get_checkout(checkout_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """A checkout and its payment page, made again if an outage left it without one."""
+    with ctx.db.read() as db:
+        owned(db, Checkout, checkout_id, who.account_id)
+    found = checkout.page_for(ctx, checkout_id)
+    return {
+        "id": found.id,
+        "instance_id": found.instance_id,
+        "plan": found.plan,
+        "state": found.state,
+        "last_outcome": found.last_outcome,
+        "amount_micros": found.amount_micros,
+        "checkout_url": found.url,
+    }
+
+
+@router.get("/billing/balance")
+def balance(who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """The prepaid wallet, and the value of usage that the plan includes."""
+    with ctx.db.read() as db:
+        wallet_id = account_of(db, access.WALLET, who.account_id)
+        included_id = account_of(db, access.INCLUDED, who.account_id)
+        wallet = balance_of(db, wallet_id) if wallet_id else None
+        included = balance_of(db, included_id) if included_id else None
+    return {
+        "currency": "USD",
+        "balance_micros": wallet.balance_micros if wallet else 0,
+        "held_micros": wallet.held_micros if wallet else 0,
+        "included_usage_micros": -included.balance_micros if included else 0,
+    }
+
+
+@router.get("/billing/usage")
+def account_usage(
+    who: Signed, ctx: Ctx, since: datetime | None = None, until: datetime | None = None
+) -> dict[str, Any]:
+    """Usage in a period (default: this month), by day, model, assistant and source."""
+    now = ctx.clock.now()
+    start = since or now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = until or now + timedelta(seconds=1)
+    if start.tzinfo is None or end.tzinfo is None:
+        raise Invalid("Times need a zone, as in 2026-01-31T00:00:00Z.", field="since", reason="no time zone")
+    with ctx.db.read() as db:
+        summary = usage.usage_summary(db, who.account_id, start, end)
+        recent = usage.list_usage(db, who.account_id, None, 50)
+        return {
+            "since": start.isoformat(),
+            "until": end.isoformat(),
+            **asdict(summary),
+            "calls": [call_json(call) for call in recent.calls],
+            "next_cursor": recent.next_cursor,
+        }
+
+
+@router.get("/billing/ledger")
+def ledger(
+    who: Signed, ctx: Ctx, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> dict[str, Any]:
+    """Everything that moved this account's money, newest first, with the running balance."""
+    with ctx.db.read() as db:
+        page = list_entries(db, who.account_id, cursor, limit)
+    return {
+        "items": [
+            {
+                "id": line.id,
+                "entry_id": line.entry_id,
+                "account": line.account_kind,
+                "kind": line.kind,
+                "ref": line.ref,
+                "note": line.note,
+                "amount_micros": line.amount_micros,
+                "amount": format_usd(line.amount_micros),
+                "balance_after_micros": line.balance_after_micros,
+                "at": line.created_at.isoformat(),
+            }
+            for line in page.lines
+        ],
+        "next_cursor": page.next_cursor,
+    }

@@ -1,0 +1,111 @@
+"""Who is asking: session cookie or API key, the client's address, and the limits that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from clawhaven.accounts import apikeys, sessions
+from clawhaven.accounts.signup import Owner
+from clawhaven.context import Context
+from clawhaven.core import ratelimit
+from clawhaven.core.errors import Forbidden, Unauthorized
+
+COOKIE = "clawhaven_session"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A signed-in caller. `actor` is what the audit log shows."""
+
+    owner: Owner
+    actor: str
+
+    @property
+    def account_id(self) -> str:
+        """The account whose things this caller may touch."""
+        return self.owner.account.id
+
+
+def context(request: Request) -> Context:
+    """The Context of this installation."""
+    ctx: Context = request.app.state.ctx
+    return ctx
+
+
+Ctx = Annotated[Context, Depends(context)]
+
+
+def client_address(request: Request, ctx: Context) -> str:
+    """The peer's address, or the one that our own reverse proxies report."""
+    direct = request.client.host if request.client else "unknown"
+    hops = ctx.settings.trusted_proxy_count
+    if not hops:
+        return direct
+    chain = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+    return chain[-hops] if len(chain) >= hops else direct
+
+
+def limit(ctx: Context, request: Request, what: str, per_minute: int, who: str | None = None) -> None:
+    """Raises RateLimited beyond `per_minute` uses of `what` by this address, or by `who`."""
+    subject = who or client_address(request, ctx)
+    with ctx.db.tx() as db:
+        ratelimit.hit(db, f"{what}:{subject}", per_minute, 60, ctx.clock.now())
+
+
+def caller(request: Request, ctx: Ctx) -> Caller:
+    """Session cookie or `Authorization: Bearer chk_…`. Raises Unauthorized, Forbidden, RateLimited."""
+    authorization = request.headers.get("authorization", "")
+    found = _by_key(ctx, request, authorization) if authorization else _by_cookie(ctx, request)
+    limit(ctx, request, "api", ctx.settings.api_per_minute, found.actor)
+    return found
+
+
+Signed = Annotated[Caller, Depends(caller)]
+
+
+def _by_key(ctx: Context, request: Request, authorization: str) -> Caller:
+    scheme, _, secret = authorization.partition(" ")
+    with ctx.db.read() as db:
+        found = apikeys.find_key(db, secret.strip()) if scheme.lower() == "bearer" else None
+    if found is None:
+        limit(ctx, request, "api-anonymous", ctx.settings.api_per_minute)
+        raise Unauthorized("This API key is not valid. Make one in the settings or with `clawhaven auth login`.")
+    owner, key = found
+    needed = "read" if request.method in SAFE_METHODS else "write"
+    if needed not in key.scopes.split():
+        raise Forbidden(f"This API key has no {needed} scope.", scope=needed)
+    return Caller(owner, f"key:{key.id}")
+
+
+def _by_cookie(ctx: Context, request: Request) -> Caller:
+    token = request.cookies.get(COOKIE, "")
+    with ctx.db.read() as db:
+        owner = sessions.find_session(db, token, ctx.clock.now()) if token else None
+    if owner is None:
+        limit(ctx, request, "api-anonymous", ctx.settings.api_per_minute)
+        raise Unauthorized("Sign in first, or send an API key as `Authorization: Bearer …`.")
+    if request.method not in SAFE_METHODS:
+        refuse_foreign_origin(request, ctx)
+    return Caller(owner, f"user:{owner.user.id}")
+
+
+def refuse_foreign_origin(request: Request, ctx: Context) -> None:
+    """A browser says which page sent the request; only ours may. Programs send no Origin. Raises Forbidden."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            return
+        raise Forbidden("This request came from another site.")
+    ours = {_origin(ctx.settings.base_url), f"{request.url.scheme}://{request.headers.get('host', '')}"}
+    if origin not in ours:
+        raise Forbidden("This request came from another site.", origin=origin)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

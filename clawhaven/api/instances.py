@@ -1,0 +1,219 @@
+"""Instances: create, look, change, act, follow."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from clawhaven.accounts.ownership import owned
+from clawhaven.api.bodies import AssistantBody, ChangeBody
+from clawhaven.api.calls import call_json
+from clawhaven.api.deps import Ctx, Signed
+from clawhaven.context import Context
+from clawhaven.core.errors import Invalid, Unavailable
+from clawhaven.core.logs import redact
+from clawhaven.instances import connections, drafts, health, operations, states, workspace
+from clawhaven.instances.models import Connection, Instance, InstanceEvent, Operation
+from clawhaven.instances.states import Reason, State
+from clawhaven.metering import prices, usage
+from clawhaven.ports.errors import ProviderError
+from clawhaven.workflows import checkout, lifecycle
+
+router = APIRouter(prefix="/instances", tags=["instances"])
+
+
+def as_json(db: Session, ctx: Context, instance: Instance) -> dict[str, Any]:
+    """The wire form of an instance for its owner."""
+    running = operations.under_way(db, instance.id)
+    seen = health.observed(db, instance.id)
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "persona": instance.persona,
+        "custom_instructions": instance.instructions,
+        "plan": instance.plan,
+        "model": instance.model,
+        "runtime": instance.runtime,
+        "status": instance.state,
+        "suspended_for": [str(reason) for reason in states.reasons(instance)],
+        "failure": {"code": instance.failure_code, "message": instance.failure_message}
+        if instance.failure_code
+        else None,
+        "url": f"{ctx.settings.base_url}/instances/{instance.id}",
+        "channels": [channel_json(ctx, one) for one in connections.list_connections(db, instance.id)],
+        "operation": operations.as_json(db, running) if running else None,
+        "health": {"is_healthy": seen.is_healthy, "detail": seen.detail, "at": seen.at.isoformat()} if seen else None,
+        "created_at": instance.created_at.isoformat(),
+        "paid_at": instance.paid_at.isoformat() if instance.paid_at else None,
+        "active_at": instance.active_at.isoformat() if instance.active_at else None,
+    }
+
+
+def channel_json(ctx: Context, connection: Connection) -> dict[str, Any]:
+    """The wire form of a channel; never its credentials."""
+    return {
+        "channel": connection.channel,
+        "bot_username": connection.bot_username,
+        "bot_url": connection.bot_url,
+        "status": "connected" if connection.owner_external_id else "waiting_for_owner",
+        "owner": connection.owner_username or connection.owner_external_id,
+        "claim_url": connections.claim_url(connection, ctx.keys),
+    }
+
+
+@router.get("")
+def list_instances(who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """The account's assistants, newest first."""
+    with ctx.db.read() as db:
+        rows = db.scalars(
+            select(Instance)
+            .where(Instance.account_id == who.account_id, Instance.state != State.DELETED)
+            .order_by(Instance.created_at.desc(), Instance.id)
+            .limit(100)
+        )
+        return {"items": [as_json(db, ctx, row) for row in rows], "next_cursor": None}
+
+
+@router.post("", status_code=201)
+def create_instance(body: AssistantBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """A further assistant; answers with its payment page."""
+    begun = checkout.add_instance(ctx, who.owner, body.form())
+    return {
+        "customer_id": who.account_id,
+        "instance_id": begun.instance.id,
+        "email": who.owner.user.email,
+        "status": begun.instance.state,
+        "checkout_url": begun.checkout.url,
+        "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
+    }
+
+
+@router.get("/{instance_id}")
+def get_instance(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """One assistant."""
+    with ctx.db.read() as db:
+        return as_json(db, ctx, owned(db, Instance, instance_id, who.account_id))
+
+
+@router.patch("/{instance_id}", status_code=202)
+def change_instance(instance_id: str, body: ChangeBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Change name, instructions, persona or model; the gateway follows."""
+    changed = sorted(body.model_fields_set)
+    with ctx.db.tx() as db:
+        instance = owned(db, Instance, instance_id, who.account_id)
+        draft = drafts.check_draft(
+            body.assistant_name if body.assistant_name is not None else instance.name,
+            body.persona if body.persona is not None else instance.persona,
+            body.custom_instructions if body.custom_instructions is not None else instance.instructions,
+            workspace.list_personas(ctx.settings.templates_dir),
+        )
+        if body.model is not None:
+            instance.model = _checked_model(ctx, body.model)
+        instance.name, instance.persona, instance.instructions = draft.name, draft.persona, draft.instructions
+        db.flush()
+        operation = lifecycle.ask_configure(db, ctx, instance_id, who.actor, changed)
+        return _accepted(db, operation)
+
+
+@router.post("/{instance_id}/start", status_code=202)
+def start(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Start a stopped assistant, or try a failed one again."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        return _accepted(db, lifecycle.ask_start(db, ctx, instance_id, who.actor))
+
+
+@router.post("/{instance_id}/stop", status_code=202)
+def stop(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Stop after the turn in flight; data stays."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        operation = lifecycle.ask_suspend(db, ctx, instance_id, Reason.OWNER, who.actor)
+        return _accepted(db, operation or operations.latest(db, instance_id, "suspend"))
+
+
+@router.post("/{instance_id}/restart", status_code=202)
+def restart(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Stop after the turn in flight, and start again."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        return _accepted(db, lifecycle.ask_restart(db, ctx, instance_id, who.actor))
+
+
+@router.delete("/{instance_id}", status_code=202)
+def delete(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Delete with all data; the subscription ends."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        return _accepted(db, lifecycle.ask_delete(db, ctx, instance_id, who.actor))
+
+
+@router.get("/{instance_id}/operations/{operation_id}")
+def get_operation(instance_id: str, operation_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """An operation and its steps."""
+    with ctx.db.read() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        found = db.scalars(
+            select(Operation).where(Operation.id == operation_id, Operation.instance_id == instance_id)
+        ).one_or_none()
+        if found is None:
+            raise Invalid("There is no such operation.", field="operation_id", reason="unknown")
+        return operations.as_json(db, found)
+
+
+@router.get("/{instance_id}/events")
+def list_events(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """The assistant's history, newest first."""
+    with ctx.db.read() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        rows = db.scalars(
+            select(InstanceEvent)
+            .where(InstanceEvent.instance_id == instance_id)
+            .order_by(InstanceEvent.at.desc(), InstanceEvent.id)
+            .limit(200)
+        )
+        items = [{"at": row.at.isoformat(), "kind": row.kind, "message": row.message} for row in rows]
+    return {"items": items, "next_cursor": None}
+
+
+@router.get("/{instance_id}/logs")
+def logs(instance_id: str, who: Signed, ctx: Ctx, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> dict[str, Any]:
+    """The newest lines of the gateway's log, secrets masked."""
+    with ctx.db.read() as db:
+        instance = owned(db, Instance, instance_id, who.account_id)
+    if instance.placement is None:
+        return {"lines": []}
+    try:
+        found = ctx.runtime(instance.runtime).logs(instance.placement, lines)
+    except ProviderError as error:
+        raise Unavailable("The log cannot be read at the moment. Please try again.") from error
+    return {"lines": [redact(line) for line in found]}
+
+
+@router.get("/{instance_id}/usage")
+def instance_usage(
+    instance_id: str, who: Signed, ctx: Ctx, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> dict[str, Any]:
+    """The assistant's model calls, newest first."""
+    with ctx.db.read() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        page = usage.list_usage(db, who.account_id, cursor, limit, instance_id=instance_id)
+        return {"items": [call_json(call) for call in page.calls], "next_cursor": page.next_cursor}
+
+
+def _checked_model(ctx: Context, model: str) -> str:
+    now = ctx.clock.now()
+    price = prices.builtin_prices().find(model, now)
+    if price is None or not checkout.is_usable(ctx, price.upstream):
+        known = sorted(
+            one.model for one in prices.builtin_prices().current(now) if checkout.is_usable(ctx, one.upstream)
+        )
+        raise Invalid(f"Models are {', '.join(known)}.", field="model", reason="unknown model")
+    return model
+
+
+def _accepted(db: Session, operation: Operation | None) -> dict[str, Any]:
+    return {"operation": operations.as_json(db, operation) if operation is not None else None}

@@ -1,0 +1,155 @@
+"""The server side of the command line: serve, worker, proxy, migrate, doctor, demo."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from clawhaven import wiring
+from clawhaven.context import Context
+from clawhaven.core import logs
+from clawhaven.core.settings import Settings
+from clawhaven.ports.errors import ProviderError
+from clawhaven.wiring import ConfigurationError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the server commands to the command line."""
+    for command in (serve, worker, proxy, migrate, doctor, demo):
+        app.command()(command)
+
+
+def serve(
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Web, API and proxy only; workers run elsewhere.")
+    ] = False,
+) -> None:
+    """Run the web site, the API, the model proxy and (unless told otherwise) a worker in this process."""
+    from clawhaven.cli import hosting
+
+    ctx = _start()
+    hosting.serve(ctx, with_worker=not no_worker)
+
+
+def worker() -> None:
+    """Run workflows and schedules only."""
+    from clawhaven.worker import run
+
+    ctx = _start()
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    try:
+        run(ctx, stop)
+    except RuntimeError as error:
+        _give_up(str(error))
+
+
+def proxy(
+    bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8081",
+) -> None:
+    """Run the model proxy only."""
+    from clawhaven.cli import hosting
+
+    hosting.serve_proxy(_start(), bind)
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    settings = _settings()
+    wiring.migrate(settings)
+    print("The database is up to date.")
+
+
+def doctor() -> None:
+    """Say what is missing, and the line that mends it. Exit code 1 when something is."""
+    settings = _settings()
+    table = Table("check", "state", "what to do")
+    problems = wiring.check(settings)
+    for problem in problems:
+        table.add_row("settings", "wrong", problem)
+    if not problems:
+        ctx = wiring.build(settings)
+        for row in _inspect(ctx):
+            table.add_row(*row)
+            problems += [row[0]] if row[1] != "ok" else []
+    Console().print(table)
+    if problems:
+        raise typer.Exit(1)
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="Port of the web site.")] = 8080,
+    data: Annotated[Path, typer.Option(help="Folder that keeps the demo's data.")] = Path("./var/demo"),
+) -> None:
+    """Run the whole product on embedded defaults: no account anywhere. Ctrl-C stops everything it started."""
+    from clawhaven.cli import hosting
+
+    settings = _settings(platform_port=port, data_dir=data, log_level="WARNING", log_format="text")
+    if settings.is_production:
+        _give_up("`demo` is for trying things out; ENVIRONMENT=production needs `serve`.")
+    hosting.refuse_taken_port(settings)
+    ctx = _start(settings)
+    print("Preparing the assistant's software (the first time this downloads OpenClaw) …", flush=True)
+    for name, runtime in ctx.runtimes.items():
+        missing = runtime.missing()
+        try:
+            runtime.prepare()
+        except ProviderError as error:
+            fixes = "".join(f"\n  {one.what}: {one.fix}" for one in missing)
+            _give_up(f"The runtime {name} cannot be prepared: {error.message}{fixes}")
+    hosting.serve(ctx, with_worker=True, is_demo=True)
+
+
+def _inspect(ctx: Context) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    try:
+        with ctx.db.read() as db:
+            db.execute(text("SELECT version_num FROM alembic_version"))
+        rows.append(("database", "ok", ""))
+    except SQLAlchemyError:
+        rows.append(("database", "missing", "clawhaven migrate"))
+    for name, runtime in ctx.runtimes.items():
+        missing = runtime.missing()
+        rows += [(f"runtime {name}", "missing", f"{one.what}: {one.fix}") for one in missing]
+        rows += [] if missing else [(f"runtime {name}", "ok", "")]
+    free = shutil.disk_usage(ctx.settings.data_dir).free // 1024**3
+    rows.append(("disk", "ok" if free >= 2 else "low", "" if free >= 2 else f"{free} GB free; 2 GB at least"))
+    for name, upstream in ctx.upstreams.items():
+        has_key = getattr(upstream, "has_key", True)
+        rows.append((f"model vendor {name}", "ok", "" if has_key else f"not used: set {name.upper()}_API_KEY"))
+    return rows
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _give_up("The settings are wrong:\n  " + "\n  ".join(lines))
+
+
+def _start(settings: Settings | None = None) -> Context:
+    chosen = settings or _settings()
+    logs.configure(chosen.log_level, chosen.log_format)
+    try:
+        ctx = wiring.build(chosen)
+    except ConfigurationError as error:
+        _give_up(str(error))
+    wiring.migrate(chosen)
+    return ctx
+
+
+def _give_up(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(1)
