@@ -1,0 +1,134 @@
+"""Anthropic's Messages API. https://platform.claude.com/docs/en/api/messages, checked against SDK 2.11."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+from pydantic import Field, SecretStr
+
+from clawhaven.core.settings import EnvSettings, Settings
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
+from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode
+
+VERSION = "2023-06-01"
+PASSED_HEADERS = ("accept", "content-type", "anthropic-version", "anthropic-beta")
+TEXT = re.compile(rb'"(?:text|thinking|partial_json)":\s*"((?:[^"\\]|\\.)*)"')
+
+
+class Anthropic:
+    """Requests to and usage of Anthropic's models."""
+
+    name = "anthropic"
+
+    class Options(EnvSettings):
+        """Anthropic's settings."""
+
+        anthropic_api_key: SecretStr = Field(SecretStr(""), description="The operator's key for Anthropic's models.")
+        anthropic_api_url: str = Field("https://api.anthropic.com", description="Address of Anthropic's API.")
+
+    def __init__(self, options: Options, settings: Settings) -> None:
+        self._key = options.anthropic_api_key.get_secret_value()
+        self._url = options.anthropic_api_url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def is_ready(self) -> bool:
+        """True where the operator has a key of their own."""
+        return bool(self._key)
+
+    def dialects(self) -> frozenset[Dialect]:
+        """Messages and token counts."""
+        return frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.ANTHROPIC_COUNT_TOKENS})
+
+    def request(
+        self, dialect: Dialect, path: str, headers: Mapping[str, str], body: bytes, api_key: str, call: Call
+    ) -> OutRequest:
+        """The same body to the vendor. An empty `api_key` means the operator's; ProviderError when there is none."""
+        key = api_key or self._key
+        if not key:
+            raise ProviderError("ANTHROPIC_API_KEY is not set", permanent=True, code="no_api_key")
+        passed = {name: headers[name] for name in PASSED_HEADERS if name in headers}
+        passed.setdefault("anthropic-version", VERSION)
+        passed.setdefault("content-type", "application/json")
+        return OutRequest(self._url + path, {**passed, "x-api-key": key, "accept-encoding": "identity"}, body)
+
+    def reader(self, dialect: Dialect, is_stream: bool) -> UsageReader:
+        """A fresh reader for one answer."""
+        return _Stream() if is_stream else _Body()
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: Count | None = None
+    ephemeral_1h_input_tokens: Count | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+    def to_port(self) -> Usage:
+        """Anthropic does not include cache tokens in input_tokens. Writes of unknown life count as 5 minutes."""
+        split = self.cache_creation or _CacheCreation()
+        long = split.ephemeral_1h_input_tokens or 0
+        written = max(self.cache_creation_input_tokens or 0, long + (split.ephemeral_5m_input_tokens or 0))
+        details = self.output_tokens_details or _OutputDetails()
+        return Usage(
+            input_tokens=self.input_tokens or 0,
+            output_tokens=self.output_tokens or 0,
+            cache_read_tokens=self.cache_read_input_tokens or 0,
+            cache_write_5m_tokens=written - long,
+            cache_write_1h_tokens=long,
+            reasoning_tokens=details.thinking_tokens or 0,
+        )
+
+
+class _Message(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Event(msgspec.Struct):
+    """`message_start` has the usage inside `message`, `message_delta` at the top."""
+
+    type: str = ""
+    usage: _Usage | None = None
+    message: _Message | None = None
+
+
+class _Stream(StreamReader):
+    text = TEXT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[str, object] = {}
+
+    def take(self, data: bytes) -> None:
+        """Figures are cumulative: a later one replaces the earlier, it is never added."""
+        event = decode(data, _Event)
+        if event is None or event.type not in ("message_start", "message_delta"):
+            return
+        reported = event.usage or (event.message and event.message.usage)
+        if reported:
+            self._known |= {
+                name: value for name, value in msgspec.structs.asdict(reported).items() if value is not None
+            }
+
+    def usage(self) -> Usage | None:
+        return _Usage(**self._known).to_port() if self._known else None  # type: ignore[arg-type]
+
+
+class _Body(BodyReader):
+    text = TEXT
+
+    def read(self, body: bytes) -> Usage | None:
+        message = decode(body, _Message)
+        return message.usage.to_port() if message and message.usage else None

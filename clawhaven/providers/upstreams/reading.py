@@ -1,0 +1,120 @@
+"""Reading an answer on the side while it passes through: bounded memory, never an exception.
+
+Shared by every vendor here: splitting server-sent events, collecting JSON bodies, estimating text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from clawhaven.ports.upstream import Usage
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""A longer event is skipped: its usage is lost and will be estimated. Vendors' largest are well below."""
+
+MAX_JSON_BYTES = 32 * 1024 * 1024
+BYTES_PER_TOKEN = 4
+"""The rule of thumb for estimates; the sandbox model's definition of a token."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+T = TypeVar("T")
+
+
+def tokens_of(size: int) -> int:
+    """Tokens estimated for so many bytes of text, rounded up."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def decode(data: bytes, shape: type[T]) -> T | None:
+    """The JSON value, or None for anything that does not have this shape."""
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+class EventLines:
+    """Cuts a stream into the payloads of its `data:` lines, wherever the chunks break."""
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._rest = bytearray()
+        self._limit = limit
+        self._is_skipping = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads completed by this chunk."""
+        *ends, rest = chunk.split(b"\n")
+        found = []
+        for end in ends:
+            line = bytes(self._rest) + end
+            self._rest.clear()
+            if not self._is_skipping and line.startswith(b"data:"):
+                found.append(line[5:].strip())
+            self._is_skipping = False
+        if len(self._rest) + len(rest) > self._limit:
+            self._is_skipping = True
+            self._rest.clear()
+        if not self._is_skipping:
+            self._rest += rest
+        return found
+
+
+class StreamReader:
+    """Usage of a stream of server-sent events. Subclasses say which events report usage and which carry text."""
+
+    text = re.compile(rb'"text":\s*"((?:[^"\\]|\\.)*)"')
+
+    def __init__(self) -> None:
+        self._lines = EventLines()
+        self._text_bytes = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes of the answer."""
+        for data in self._lines.feed(chunk):
+            self._text_bytes += sum(len(match) for match in self.text.findall(data))
+            if b'"usage"' in data:
+                self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Read the usage of one event."""
+        raise NotImplementedError
+
+    def usage(self) -> Usage | None:
+        """What the vendor has reported so far."""
+        raise NotImplementedError
+
+    def output_estimate(self) -> int:
+        """Tokens estimated from the text seen so far."""
+        return tokens_of(self._text_bytes)
+
+
+class BodyReader:
+    """Usage of an answer that is one JSON value."""
+
+    text = StreamReader.text
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        self._is_too_long = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes of the answer."""
+        if len(self._body) + len(chunk) > MAX_JSON_BYTES:
+            self._is_too_long = True
+        if not self._is_too_long:
+            self._body += chunk
+
+    def usage(self) -> Usage | None:
+        """What the vendor reported; None until the value is complete."""
+        return None if self._is_too_long else self.read(bytes(self._body))
+
+    def read(self, body: bytes) -> Usage | None:
+        """The usage in a complete body."""
+        raise NotImplementedError
+
+    def output_estimate(self) -> int:
+        """Tokens estimated from the text seen so far."""
+        return tokens_of(sum(len(match) for match in self.text.findall(bytes(self._body))))

@@ -1,0 +1,287 @@
+"""The ASGI application: routing, credentials, body; then one exchange per call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from clawhaven.core.errors import AppError, Unauthorized
+from clawhaven.core.logs import get_logger
+from clawhaven.core.secrets import SealBroken, hash_token
+from clawhaven.metering import Grant, PlanMode
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.upstream import Dialect
+from clawhaven.proxy import answers
+from clawhaven.proxy.answers import Reply
+from clawhaven.proxy.desk import Desk, ProxyContext
+from clawhaven.proxy.exchange import Answer, AnswerCut, Exchange, Send
+from clawhaven.proxy.refusals import own_key_refused, refusal
+from clawhaven.proxy.request import BadBody, Facts, read_facts
+from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+ROUTES = {
+    "/v1/messages": Dialect.ANTHROPIC_MESSAGES,
+    "/v1/messages/count_tokens": Dialect.ANTHROPIC_COUNT_TOKENS,
+    "/v1/chat/completions": Dialect.OPENAI_CHAT,
+    "/v1/responses": Dialect.OPENAI_RESPONSES,
+    "/v1/embeddings": Dialect.OPENAI_EMBEDDINGS,
+}
+OVERLOADED = "The model is overloaded at the moment. Please try again shortly."
+log = get_logger(__name__)
+
+
+def create_app(ctx: ProxyContext) -> ProxyApp:
+    """The proxy as a raw ASGI application with paths from `/v1/…` on. Call `close` when its server stops."""
+    return ProxyApp(ctx)
+
+
+class TooMuch(Exception):
+    """The request body is longer than the limit."""
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete."""
+
+
+class ProxyApp:
+    """The model proxy."""
+
+    def __init__(self, ctx: ProxyContext) -> None:
+        self._ctx = ctx
+        self._desk = Desk(ctx)
+        self._vendors = VendorClient(ctx.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def close(self) -> None:
+        """Close connections to vendors and end the database threads."""
+        await self._vendors.close()
+        self._desk.close()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = _path(scope), scope["method"]
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if path == "/healthz" and method in ("GET", "HEAD"):
+            await _reply(send, Reply(200, b'{"status":"ok"}'))
+            return
+        dialect = Dialect.MODELS if path == "/v1/models" else ROUTES.get(path)
+        shape = dialect if dialect not in (None, Dialect.MODELS) else _guess(headers)
+        if dialect is None:
+            await _reply(send, answers.error(shape, 404, f"There is nothing at {path[:100]}."))
+        elif method != ("GET" if dialect is Dialect.MODELS else "POST"):
+            await _reply(send, answers.error(shape, 405, f"{method} is not possible here."))
+        else:
+            has_started = False
+
+            async def tracked(message: MutableMapping[str, Any]) -> None:
+                nonlocal has_started
+                has_started = True
+                await send(message)
+
+            try:
+                await self._serve(scope, receive, tracked, dialect, shape, headers)
+            except DBAPIError as error:
+                log.exception("database_failed", path=path, reason=type(error.orig).__name__)
+                if has_started:
+                    raise  # The server cuts the connection: an answer that could not be settled is not completed.
+                await _reply(send, answers.error(shape, 529, OVERLOADED, retry_after=5))
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, shape: Dialect, headers: dict[str, str]
+    ) -> None:
+        try:
+            grant = await self._authenticate(headers)
+        except Unauthorized as problem:
+            await _reply(send, answers.error(shape, 401, problem.message, code="invalid_api_key"))
+            return
+        if dialect is Dialect.MODELS:
+            await _reply(send, answers.models(self._desk.offered(grant)))
+            return
+        try:
+            body = await _read(receive, headers)
+            facts = read_facts(dialect, body)
+        except TooMuch:
+            message = f"The request is larger than {MAX_BODY_BYTES // 1024**2} MB."
+            await _reply(send, answers.error(dialect, 413, message))
+        except BadBody as problem:
+            await _reply(send, answers.error(dialect, 400, str(problem)))
+        except ClientGone:
+            return
+        else:
+            path = _path(scope) + (f"?{scope['query_string'].decode('latin-1')}" if scope.get("query_string") else "")
+            if dialect is Dialect.ANTHROPIC_COUNT_TOKENS:
+                await self._count_tokens(send, grant, facts, path, headers, body)
+            else:
+                await self._call(receive, send, grant, dialect, facts, path, headers, body)
+
+    async def _authenticate(self, headers: dict[str, str]) -> Grant:
+        key, instance_id = _credentials(headers)
+        if not key:
+            raise Unauthorized("Send the instance's model key as x-api-key or bearer token.")
+        return await self._desk.authenticate(hash_token(key), instance_id)
+
+    async def _call(
+        self,
+        receive: Receive,
+        send: Send,
+        grant: Grant,
+        dialect: Dialect,
+        facts: Facts,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+    ) -> None:
+        base_url = self._ctx.settings.base_url
+        try:
+            self._check_endpoint(dialect, facts.call.model)
+            call = await self._desk.admit(grant, facts.ask)
+        except AppError as problem:
+            await _reply(send, refusal(problem, dialect, facts, base_url))
+            return
+        except BadBody as problem:
+            await _reply(send, answers.error(dialect, 400, str(problem)))
+            return
+        exchange = Exchange(self._desk, call, dialect, facts, len(body), send)
+        watcher = asyncio.create_task(_watch(receive, exchange.is_gone))
+        upstream = self._ctx.upstreams[call.price.upstream]
+        try:
+            key = self._desk.vendor_key(call.own_key_sealed)
+            async with self._vendors.send(upstream, dialect, path, headers, body, key, facts.call) as answer:
+                if 200 <= answer.status < 300:
+                    await exchange.relay(answer, upstream.reader(dialect, answer.is_stream))
+                else:
+                    await self._pass_refusal(exchange, answer)
+        except AnswerCut as cut:
+            log.warning("vendor_silent", upstream=upstream.name, call=call.id, reason=cut.message)
+            await exchange.refuse(answers.error(dialect, cut.status, cut.message), status=cut.status, error=cut.message)
+        except (ProviderError, SealBroken) as problem:
+            log.error("vendor_unusable", upstream=upstream.name, call=call.id, reason=str(problem))
+            await exchange.refuse(answers.error(dialect, 529, OVERLOADED), status=529, error="vendor unusable")
+        finally:
+            watcher.cancel()
+
+    async def _pass_refusal(self, exchange: Exchange, answer: Answer) -> None:
+        """A vendor's error: passed on as it is, unless it is about the key or account behind it."""
+        body = await read_error(answer)
+        vendor, call, dialect = exchange.call.price.upstream, exchange.call, exchange.dialect
+        error = f"vendor answered {answer.status}"
+        if answer.status < 400:
+            reply = answers.error(dialect, 529, OVERLOADED)
+        elif not is_account_refusal(answer.status, body):
+            kind = answer.headers.get("content-type", "application/json")
+            wait = {name: value for name, value in answer.headers.items() if name == "retry-after"}
+            reply = Reply(answer.status, body, kind, wait)
+        elif call.plan_mode is PlanMode.OWN_KEY:
+            reply = own_key_refused(dialect, exchange.facts, vendor, self._ctx.settings.base_url)
+        else:
+            log.error(
+                "vendor_refuses_operator",
+                upstream=vendor,
+                call=call.id,
+                status=answer.status,
+                body=body[:500].decode(errors="replace"),
+            )
+            reply = answers.error(dialect, 529, OVERLOADED)
+        await exchange.refuse(reply, status=answer.status, error=error)
+
+    async def _count_tokens(
+        self, send: Send, grant: Grant, facts: Facts, path: str, headers: dict[str, str], body: bytes
+    ) -> None:
+        """Counting is free at the vendor, so it is neither reserved nor booked; the grant must be active."""
+        dialect = Dialect.ANTHROPIC_COUNT_TOKENS
+        try:
+            self._check_endpoint(dialect, facts.call.model)
+            upstream = self._ctx.upstreams[self._desk.price(grant, facts.call.model).upstream]
+            key = self._desk.vendor_key(grant.own_key_sealed) if grant.plan_mode == PlanMode.OWN_KEY else ""
+            if not grant.is_active:
+                reply = answers.error(dialect, 429, f"{answers.USAGE_LIMIT.capitalize()}: this assistant is paused.")
+            else:
+                async with self._vendors.send(upstream, dialect, path, headers, body, key, facts.call) as answer:
+                    found = await read_error(answer)
+                    is_ours = is_account_refusal(answer.status, found)
+                    reply = answers.error(dialect, 529, OVERLOADED) if is_ours else Reply(answer.status, found)
+        except BadBody as problem:
+            reply = answers.error(dialect, 400, str(problem))
+        except AppError as problem:
+            reply = refusal(problem, dialect, facts, self._ctx.settings.base_url)
+        except (AnswerCut, ProviderError, SealBroken) as problem:
+            log.warning("vendor_unusable", path=path, reason=str(problem))
+            reply = answers.error(dialect, 529, OVERLOADED)
+        await _reply(send, reply)
+
+    def _check_endpoint(self, dialect: Dialect, model: str) -> None:
+        """A model asked for in the dialect of a vendor that is not its own is a mistake of the request: BadBody."""
+        upstream = self._ctx.upstreams.get(self._desk.vendor_of(model) or "")
+        if upstream and dialect not in upstream.dialects():
+            raise BadBody(f"The model {model[:100]} is not available at this endpoint.")
+
+
+async def _read(receive: Receive, headers: dict[str, str]) -> bytes:
+    declared = headers.get("content-length", "0")
+    if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise TooMuch
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise TooMuch
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+async def _watch(receive: Receive, is_gone: asyncio.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    is_gone.set()
+
+
+async def _reply(send: Send, reply: Reply) -> None:
+    headers = {"content-type": reply.content_type, "content-length": str(len(reply.body)), **reply.headers}
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _path(scope: Scope) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if root else path
+
+
+def _guess(headers: dict[str, str]) -> Dialect:
+    """Whose client this is, where the path does not tell."""
+    return Dialect.ANTHROPIC_MESSAGES if "anthropic-version" in headers else Dialect.OPENAI_CHAT
+
+
+def _credentials(headers: dict[str, str]) -> tuple[str, str | None]:
+    """The instance's key, and the instance's id where the client sends the pair of X-Instance-Id and -Secret."""
+    if "x-instance-secret" in headers:
+        return headers["x-instance-secret"], headers.get("x-instance-id", "")
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return headers.get("x-api-key", "") or bearer, None

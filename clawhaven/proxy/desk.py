@@ -1,0 +1,120 @@
+"""The proxy's two short transactions, each in a worker thread: admit a call, settle a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from clawhaven import metering
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database
+from clawhaven.core.errors import Unauthorized
+from clawhaven.core.secrets import KeyRing
+from clawhaven.core.settings import Settings
+from clawhaven.metering import Ask, ClosedCall, Grant, OpenCall, PlanMode, Price
+from clawhaven.ports.upstream import Upstream, Usage
+
+DATABASE_THREADS = 8
+T = TypeVar("T")
+
+
+class ProxyContext(Protocol):
+    """What the proxy needs; clawhaven.context.Context has it."""
+
+    @property
+    def settings(self) -> Settings:
+        """The product's settings."""
+
+    @property
+    def db(self) -> Database:
+        """The one database."""
+
+    @property
+    def clock(self) -> Clock:
+        """The current time."""
+
+    @property
+    def keys(self) -> KeyRing:
+        """What opens customers' own vendor keys."""
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """LLM vendors by name."""
+
+
+class Desk:
+    """Database work of the proxy."""
+
+    def __init__(self, ctx: ProxyContext) -> None:
+        self._ctx = ctx
+        self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
+
+    async def authenticate(self, key_hash: str, instance_id: str | None) -> Grant:
+        """The grant behind a key, read without a write lock. `instance_id`: whom the client says it is, or None.
+
+        Raises Unauthorized.
+        """
+
+        def find() -> Grant:
+            with self._ctx.db.read() as db:
+                return metering.find_grant(db, key_hash)
+
+        grant = await self._run(find)
+        if instance_id is not None and instance_id != grant.instance_id:
+            raise Unauthorized("This model key is not valid.")
+        return grant
+
+    async def admit(self, grant: Grant, ask: Ask) -> OpenCall:
+        """Open the call; raises what metering.open_call raises."""
+
+        def admit() -> OpenCall:
+            reachable = self._reachable(grant)
+            with self._ctx.db.tx() as db:
+                now = self._ctx.clock.now()
+                return metering.open_call(db, ask, key_hash=grant.key_hash, upstreams=reachable, now=now)
+
+        return await self._run(admit)
+
+    async def settle(
+        self, call_id: str, usage: Usage | None, http_status: int | None, error: str | None = None
+    ) -> ClosedCall:
+        """Close the call. Once begun it is carried through, also when the task that waits for it is cancelled."""
+
+        def close() -> ClosedCall:
+            with self._ctx.db.tx() as db:
+                now = self._ctx.clock.now()
+                return metering.close_call(db, call_id, usage, now=now, http_status=http_status, error=error)
+
+        return await asyncio.shield(self._run(close))
+
+    def offered(self, grant: Grant) -> list[Price]:
+        """The models this grant may use on this installation."""
+        return metering.offered_prices(grant, upstreams=self._reachable(grant), now=self._ctx.clock.now())
+
+    def price(self, grant: Grant, model: str) -> Price:
+        """The price of one of them. Raises Invalid `unknown_model`."""
+        reachable = self._reachable(grant)
+        return metering.find_price(grant, model, upstreams=reachable, now=self._ctx.clock.now())
+
+    def vendor_of(self, model: str) -> str | None:
+        """The vendor of a priced model, whoever may use it."""
+        price = metering.builtin_prices().find(model, self._ctx.clock.now())
+        return None if price is None else price.upstream
+
+    def vendor_key(self, sealed: str | None) -> str:
+        """The customer's own vendor key, or empty for the operator's."""
+        return self._ctx.keys.open(sealed, metering.OWN_KEY_PURPOSE) if sealed else ""
+
+    def close(self) -> None:
+        """Let running transactions end and stop the threads."""
+        self._threads.shutdown()
+
+    def _reachable(self, grant: Grant) -> list[str]:
+        if grant.plan_mode == PlanMode.OWN_KEY:
+            return list(self._ctx.upstreams)
+        return [name for name, upstream in self._ctx.upstreams.items() if getattr(upstream, "is_ready", True)]
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -1,0 +1,90 @@
+"""Byte filters for streaming answers: hold the end back until it is settled, drop a chunk nobody asked for."""
+
+from __future__ import annotations
+
+import re
+
+from clawhaven.ports.upstream import Dialect
+
+_END = re.compile(rb'(?:^|\n)data: ?\[DONE\]|"type": ?"(?:message_stop|response\.(?:completed|incomplete|failed))"')
+_ERROR = re.compile(rb'(?:^|\n)event: ?error|(?:^|\n)data: ?\{"(?:error"|type": ?"error")')
+_NO_CHOICES = re.compile(rb'"choices": ?\[ ?\]')
+_EVENT_END = re.compile(rb"\r?\n\r?\n")
+_OVERLAP = 40
+_LONGEST_EVENT = 16 * 1024 * 1024
+
+
+class EndHolder:
+    """Lets everything through up to the event that ends the answer; that and what follows waits for `rest`."""
+
+    def __init__(self) -> None:
+        self._seen = b"\n"
+        self._held: list[bytes] = []
+        self.has_end = False
+        self.has_error = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The part of this chunk that may go out now."""
+        if self.has_end:
+            self._held.append(chunk)
+            return b""
+        known = len(self._seen)
+        window = self._seen + chunk
+        self.has_error = self.has_error or _ERROR.search(window) is not None
+        end = _END.search(window)
+        if end is None:
+            self._seen = window[-_OVERLAP:]
+            return chunk
+        self.has_end = True
+        cut = max(0, end.start() - known)
+        self._held.append(chunk[cut:])
+        return chunk[:cut]
+
+    def rest(self) -> bytes:
+        """What was held back."""
+        held = b"".join(self._held)
+        self._held.clear()
+        return held
+
+
+class UsageChunkFilter:
+    """Takes the usage chunk (no choices) out of a chat stream whose client did not ask for it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The complete events so far, without that chunk."""
+        self._rest += chunk
+        out, start = [], 0
+        for end in _EVENT_END.finditer(self._rest):
+            event = self._rest[start : end.end()]
+            start = end.end()
+            if not (b'"usage"' in event and _NO_CHOICES.search(event)):
+                out.append(event)
+        self._rest = self._rest[start:]
+        if len(self._rest) > _LONGEST_EVENT:
+            out.append(self.rest())
+        return b"".join(out)
+
+    def rest(self) -> bytes:
+        """What came after the last complete event."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+class AsIs:
+    """The filter that changes nothing."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The chunk."""
+        return chunk
+
+    def rest(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+def chunk_filter(dialect: Dialect, reports_stream_usage: bool) -> UsageChunkFilter | AsIs:
+    """The filter a stream needs."""
+    return UsageChunkFilter() if dialect is Dialect.OPENAI_CHAT and not reports_stream_usage else AsIs()
