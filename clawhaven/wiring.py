@@ -24,6 +24,7 @@ from clawhaven.ports.notifier import Notifier
 from clawhaven.ports.payments import Payments
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
+from clawhaven.workflows import engine
 
 PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
 """Verbs of providers that do no I/O and may be called anywhere."""
@@ -67,6 +68,7 @@ def migrate(settings: Settings) -> None:
     config.set_main_option("script_location", str(files("clawhaven") / "migrations"))
     config.set_main_option("sqlalchemy.url", settings.database_url.replace("%", "%%"))
     command.upgrade(config, "head")
+    engine.migrate(settings.database_url)
 
 
 def build(settings: Settings, clock: Clock | None = None) -> Context:

@@ -151,6 +151,11 @@ def _crash_after(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def migrate(database_url: str) -> None:
+    """Bring the engine's own tables to the pinned version; ours come from Alembic."""
+    DBOS.migrate(database_url)
+
+
 _clients: dict[int, DBOSClient] = {}
 
 
@@ -212,7 +217,7 @@ class Engine:
                 "serializer": DBOSPortableJSONSerializer(),
                 "log_level": "WARNING",
                 "scheduler_polling_interval_sec": 5.0,
-                "use_listen_notify": False,
+                "run_migrations": False,
             }
         )
         self._renew()

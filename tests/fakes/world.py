@@ -1,0 +1,146 @@
+"""A stand-in for the outside world that survives kill -9: every gateway is a folder, every state a file.
+
+Named for what it does; used where the question is what *we* do, not what OpenClaw does. `SLOW`, `NEVER_READY`,
+`DIES`, `DISK_FULL`, `DOWN` and `PORT_TAKEN:<port>` files in the root switch faults on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.gateway import ChatEvent, GatewayAddress
+from clawhaven.ports.runtime import File, Health, Layout, Missing, Observation, Placement, Spec
+
+
+class FolderRuntime:
+    """Gateways as folders. Counts what was ever made, and the most that booted at the same time."""
+
+    name = "folder"
+
+    def __init__(self, root: Path, boot_seconds: float = 0.0) -> None:
+        self.root, self.boot_seconds = root, boot_seconds
+        root.mkdir(parents=True, exist_ok=True)
+
+    def fault(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def _refuse_faults(self) -> None:
+        if self.fault("DOWN"):
+            raise ProviderError("the engine does not answer", code="docker_down")
+        if self.fault("DISK_FULL"):
+            raise ProviderError("no space left on device", permanent=True, code="disk_full")
+
+    def layout(self, instance_id: str, port: int) -> Layout:
+        return Layout("/s", "/x/secrets.json", "/s/workspace", port, "http://127.0.0.1:1/proxy", "loopback")
+
+    def missing(self) -> list[Missing]:
+        return []
+
+    def prepare(self) -> None:
+        if self.fault("NPM_DOWN"):
+            raise ProviderError("npm is unreachable", permanent=True, code="npm_unreachable")
+
+    def validate(self, config: str) -> list[str]:
+        json.loads(config)
+        return []
+
+    def create(self, spec: Spec) -> Placement:
+        self._refuse_faults()
+        if self.fault(f"PORT_TAKEN:{spec.port}"):
+            raise ProviderError("in use", permanent=True, code="port_taken")
+        folder = self.root / spec.instance_id
+        if not folder.exists():
+            folder.mkdir()
+            with (self.root / "made.log").open("a") as log:
+                log.write(f"{spec.instance_id}\n")
+        for file in spec.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.content)
+        self._run(folder)
+        return {"folder": spec.instance_id, "port": spec.port}
+
+    def _run(self, folder: Path) -> None:
+        if not (folder / "RUNNING").exists():
+            (folder / "RUNNING").write_text(str(time.time()))
+
+    def find(self, instance_id: str) -> Placement | None:
+        return {"folder": instance_id, "port": 0} if (self.root / instance_id).is_dir() else None
+
+    def list(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir())
+
+    def observe(self, placement: Placement) -> Observation:
+        if self.fault("DOWN"):
+            raise ProviderError("the engine does not answer", code="docker_down")
+        folder = self.root / placement["folder"]
+        if not folder.is_dir():
+            return Observation("absent")
+        if self.fault("DIES"):
+            return Observation("exited", exit_code=1)
+        if not (folder / "RUNNING").exists():
+            return Observation("stopped")
+        return Observation("running", f"folder://{folder}")
+
+    def read(self, placement: Placement, path: str) -> str | None:
+        target = self.root / placement["folder"] / path
+        return target.read_text() if target.is_file() else None
+
+    def apply(self, placement: Placement, files: Sequence[File]) -> None:
+        for file in files:
+            target = self.root / placement["folder"] / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(file.content)
+
+    def start(self, placement: Placement) -> None:
+        self._refuse_faults()
+        self._run(self.root / placement["folder"])
+
+    def stop(self, placement: Placement, drain_seconds: float) -> None:
+        (self.root / placement["folder"] / "RUNNING").unlink(missing_ok=True)
+
+    def destroy(self, placement: Placement | None, instance_id: str) -> None:
+        shutil.rmtree(self.root / instance_id, ignore_errors=True)
+
+    def logs(self, placement: Placement, lines: int = 200) -> Sequence[str]:
+        return ["folder gateway: nothing to say"]
+
+    def made(self) -> list[str]:
+        log = self.root / "made.log"
+        return log.read_text().split() if log.exists() else []
+
+    def running(self) -> list[str]:
+        return sorted(path.parent.name for path in self.root.glob("*/RUNNING"))
+
+
+class FolderGateway:
+    """Answers for a folder: ready once it has run for `boot_seconds`; echoes in chat."""
+
+    def __init__(self, runtime: FolderRuntime) -> None:
+        self.runtime = runtime
+
+    def health(self, address: GatewayAddress) -> Health:
+        running = Path(address.url.removeprefix("folder://")) / "RUNNING"
+        if self.runtime.fault("NEVER_READY") or not running.exists():
+            return Health(False, False, False, problems={"startupz": "still loading"})
+        is_ready = time.time() - float(running.read_text()) >= self.runtime.boot_seconds
+        return Health(True, is_ready, is_ready, {"telegram": "ready"}, version="folder")
+
+    def call(self, address: GatewayAddress, method: str, params: Mapping[str, Any] | None = None) -> Any:
+        return {"ok": True, "method": method}
+
+    def chat(
+        self, address: GatewayAddress, session: str, message: str, idempotency_key: str, timeout_seconds: float = 300
+    ) -> Iterator[ChatEvent]:
+        yield ChatEvent("delta", "You said: ")
+        yield ChatEvent("final", f"You said: {message}")
+
+    def trace_id(self, idempotency_key: str) -> str:
+        return hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]
