@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -20,6 +20,14 @@ from clawhaven.providers.gateways.rpc import Refused, Rpc, Socket, is_answer, pa
 
 RETRY_SECONDS = 1.0
 HISTORY_LINES = 50
+QUEUED = ChatEvent("final", "")
+"""An end without a word: the message waits behind a turn that is still running, and gets a run of its own later."""
+
+QUEUE_SECONDS = 10
+"""So long after an empty end an idle gateway may still begin the run."""
+
+RECOVERY_SECONDS = 60
+"""So long after its restart an idle gateway may still take up an interrupted turn."""
 
 
 class OpenClaw:
@@ -105,11 +113,23 @@ class _Turn:
     def __init__(self, session: str, message: str, key: str) -> None:
         self.session, self.message, self.key = session, message, key
         self.shown = ""
+        self.boot_id = ""
         self.is_accepted = False
 
     def follow(self, socket: Socket, deadline: float) -> Iterator[ChatEvent]:
         """Send, or join, and yield until the end. Raises Lost and Refused."""
-        params = {"sessionKey": self.session, "message": self.message, "idempotencyKey": self.key}
+        if self.is_accepted and socket.boot_id != self.boot_id:
+            # After a restart in mid-turn OpenClaw goes on by itself, as a run of its own in the same session.
+            yield self._await_answer(socket, deadline, RECOVERY_SECONDS)
+            return
+        self.boot_id = socket.boot_id
+        params = {
+            "sessionKey": self.session,
+            "message": self.message,
+            "idempotencyKey": self.key,
+            # Otherwise a message that comes while an answer is being written is drawn into that answer.
+            "queueMode": "followup",
+        }
         request_id = socket.send("chat.send", params, traceparent(self.key))
         while True:
             frame = socket.receive(deadline - time.monotonic())
@@ -119,37 +139,69 @@ class _Turn:
                 if status in ("ok", "error"):
                     yield self._from_history(socket)
                     return
-            elif frame.get("event") == "chat":
-                yield from self._read(frame.get("payload") or {})
-                if self._is_end(frame.get("payload") or {}):
+            elif frame.get("event") == "chat" and (event := self._read(frame.get("payload") or {})) is not None:
+                if event == QUEUED:
+                    yield self._await_answer(socket, deadline, QUEUE_SECONDS)
+                    return
+                yield event
+                if event.kind != "delta":
                     return
 
-    def _is_end(self, event: Mapping[str, Any]) -> bool:
-        return event.get("runId") == self.key and event.get("state") in ("final", "error", "aborted")
-
-    def _read(self, event: Mapping[str, Any]) -> Iterator[ChatEvent]:
+    def _read(self, event: Mapping[str, Any]) -> ChatEvent | None:
         if event.get("runId") != self.key:
-            return
+            return None
         state, text = event.get("state"), text_of(event.get("message"))
         if state == "delta" and text.startswith(self.shown) and text != self.shown:
             fresh, self.shown = text[len(self.shown) :], text
-            yield ChatEvent("delta", fresh)
-        elif state == "final":
-            yield ChatEvent("final", text or self.shown)
-        elif state == "aborted":
-            yield ChatEvent("error", "The answer was stopped.")
-        elif state == "error":
-            yield ChatEvent("error", str(event.get("errorMessage") or "The assistant could not answer."))
+            return ChatEvent("delta", fresh)
+        if state == "final":
+            return ChatEvent("final", text or self.shown)  # QUEUED when both are empty
+        if state == "aborted":
+            return ChatEvent("error", "The answer was stopped.")
+        if state == "error":
+            return ChatEvent("error", str(event.get("errorMessage") or "The assistant could not answer."))
+        return None
 
     def _from_history(self, socket: Socket) -> ChatEvent:
         """The answer of a turn that had ended before we came."""
-        params = {"sessionKey": self.session, "limit": HISTORY_LINES}
-        lines = (socket.call("chat.history", params, 30) or {}).get("messages") or []
-        for line in reversed(lines):
+        for line in reversed(self._history(socket).get("messages") or []):
             about = line.get("__openclaw") or {}
             if line.get("role") == "assistant" and self.key in (about.get("runId"), about.get("idempotencyKey")):
                 return ChatEvent("final", text_of(line))
         return ChatEvent("error", "The answer to this message is no longer available.")
+
+    def _await_answer(self, socket: Socket, deadline: float, patience_seconds: float) -> ChatEvent:
+        """The answer as the transcript gets it, from a run whose id is not ours."""
+        idle_since: float | None = None
+        while time.monotonic() < deadline:
+            history = self._history(socket)
+            is_busy = bool((history.get("sessionInfo") or {}).get("hasActiveRun"))
+            answer, is_over = _answer_to(f"{self.key}:user", history.get("messages") or [])
+            if answer and (is_over or not is_busy):
+                return ChatEvent("final", answer)
+            idle_since = None if is_busy else idle_since or time.monotonic()
+            if idle_since is not None and time.monotonic() - idle_since > patience_seconds:
+                break
+            time.sleep(RETRY_SECONDS)
+        return ChatEvent("error", "The assistant did not answer this message. Please ask again.")
+
+    def _history(self, socket: Socket) -> Mapping[str, Any]:
+        params = {"sessionKey": self.session, "limit": HISTORY_LINES}
+        history = socket.call("chat.history", params, 30)
+        return history if isinstance(history, Mapping) else {}
+
+
+def _answer_to(user_key: str, lines: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """The assistant's newest text after the person's line with this key, and whether another person's line follows."""
+    answer, is_after = "", False
+    for line in lines:
+        if line.get("idempotencyKey") == user_key:
+            is_after = True
+        elif is_after and line.get("role") == "assistant":
+            answer = text_of(line) or answer
+        elif is_after and line.get("role") == "user" and not text_of(line).startswith("[System]"):
+            return answer, True
+    return answer, False
 
 
 def trace_id(idempotency_key: str) -> str:
@@ -174,7 +226,21 @@ def text_of(message: Any) -> str:
 
 
 def _channels(status: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Channel -> lifecycle word, and channel -> last error, from `channels.status`."""
+    """Channel -> lifecycle word, and channel -> last error, from `channels.status`.
+
+    A channel with several accounts is as well as the worst of its enabled ones.
+    """
     words: dict[str, str] = {}
     problems: dict[str, str] = {}
+    per_channel = status.get("channelAccounts") if isinstance(status, Mapping) else None
+    for channel, accounts in (per_channel or {}).items():
+        for account in accounts:
+            if account.get("enabled") is False:
+                words.setdefault(channel, "disabled")
+                continue
+            word = str(account.get("lifecycle") or ("ready" if account.get("connected") else "stopped"))
+            if words.get(channel) in (None, "disabled", "ready"):
+                words[channel] = word
+            if account.get("lastError"):
+                problems[channel] = str(account["lastError"])
     return words, problems

@@ -235,6 +235,8 @@ class Socket:
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self.boot_id = ""
+        """Changes whenever the gateway starts; empty before `sign_in`."""
 
     def close(self) -> None:
         """Close; never raises for a connection that is gone."""
@@ -277,7 +279,7 @@ class Socket:
         """Answer the challenge. Raises Refused and Lost."""
         challenge = self.receive(OPEN_TIMEOUT_SECONDS).get("payload") or {}
         nonce, signed_at = str(challenge.get("nonce", "")), int(challenge.get("ts", 0))
-        self.call(
+        hello = self.call(
             "connect",
             {
                 "minProtocol": 4,
@@ -291,6 +293,7 @@ class Socket:
             },
             OPEN_TIMEOUT_SECONDS,
         )
+        self.boot_id = str(((hello or {}).get("server") or {}).get("bootId", ""))
 
 
 def is_answer(frame: Mapping[str, Any], request_id: str) -> bool:

@@ -53,12 +53,13 @@ def is_keeper(process: psutil.Process) -> bool:
         return False
 
 
-def resident_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Resident memory of these processes together."""
+def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Memory of these processes together; what they share (Node's 126 MB program) counts once where that is known."""
     total = 0
     for process in processes:
         try:
-            total += process.memory_info().rss
+            memory = process.memory_full_info()
+            total += getattr(memory, "pss", memory.rss)
         except psutil.Error:
             continue
     return total

@@ -130,7 +130,7 @@ class Process:
             "running",
             address=f"http://127.0.0.1:{placement['port']}",
             started_at=None if gateway is None else detached.started_at(gateway),
-            memory_bytes=labelled.resident_bytes(members),
+            memory_bytes=labelled.memory_bytes(members),
         )
 
     def read(self, placement: Placement, path: str) -> str | None:
@@ -214,6 +214,9 @@ class Process:
             "OPENCLAW_NO_RESPAWN": "1",
             # Not shared between instances: one could plant code for the others in it.
             "NODE_COMPILE_CACHE": str(state / "cache" / "compile"),
+            # Without this word OpenClaw starts itself a second time to move that cache: 60 MB and a process more,
+            # and the gateway proper would not hold the lock.
+            "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
             labelled.HOME: str(self._home),
             labelled.INSTANCE: instance_id,
         }

@@ -44,6 +44,7 @@ def _ask(tools: Toolchain, config: str, cache_dir: Path) -> list[str]:
             "OPENCLAW_CONFIG_PATH": str(work / "openclaw.json"),
             "OPENCLAW_NO_RESPAWN": "1",
             "NODE_COMPILE_CACHE": str(cache_dir / "compile"),
+            "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
         }
         argv = [str(tools.node), str(tools.entry), "config", "validate", "--json"]
         try:
