@@ -1,0 +1,71 @@
+"""`clawhaven billing`: what there is, what was used, and every line of the books."""
+
+from __future__ import annotations
+
+import typer
+
+from clawhaven.cli.channels import ALL, CURSOR
+from clawhaven.cli.output import Column, count, moment, money
+from clawhaven.cli.session import current
+
+app = typer.Typer(no_args_is_help=True, help="Your money: balance, usage, ledger.")
+
+BALANCE = (
+    Column("Balance", ("balance_micros",), money),
+    Column("Held for calls under way", ("held_micros",), money),
+    Column("Usage the plan included", ("included_usage_micros",), money),
+)
+USAGE = (
+    Column("From", ("since",), moment),
+    Column("Until", ("until",), moment),
+    Column("Calls", ("total.calls",), count),
+    Column("Tokens in", ("total.input_tokens",), count),
+    Column("From cache", ("total.cache_read_tokens",), count),
+    Column("Tokens out", ("total.output_tokens",), count),
+    Column("Price", ("total.price_micros",), money),
+)
+LEDGER = (
+    Column("AT", ("at",), moment),
+    Column("ACCOUNT", ("account",)),
+    Column("KIND", ("kind",)),
+    Column("AMOUNT", ("amount_micros",), money),
+    Column("BALANCE", ("balance_after_micros",), money),
+    Column("NOTE", ("note",)),
+)
+
+
+PLANS = (
+    Column("ID", ("id",)),
+    Column("NAME", ("name",)),
+    Column("PRICE", ("price_micros",), money),
+    Column("PER", ("interval",)),
+    Column("MODEL ACCESS", ("access",)),
+    Column("SUMMARY", ("summary",)),
+)
+
+
+@app.command()
+def plans(ctx: typer.Context) -> None:
+    """The plans this site offers; needs no sign-in."""
+    session = current(ctx)
+    session.output.rows(session.api(is_open=True).get("/plans"), PLANS)
+
+
+@app.command()
+def balance(ctx: typer.Context) -> None:
+    """What is on your account."""
+    session = current(ctx)
+    session.output.facts(session.api().get("/billing/balance"), BALANCE)
+
+
+@app.command()
+def usage(ctx: typer.Context) -> None:
+    """What your assistants have used in this period, and what that costs."""
+    session = current(ctx)
+    session.output.facts(session.api().get("/billing/usage"), USAGE)
+
+
+@app.command()
+def ledger(ctx: typer.Context, cursor: CURSOR = None, everything: ALL = False) -> None:
+    """Every movement on your account, newest first."""
+    current(ctx).page("/billing/ledger", LEDGER, cursor, everything, "No movement yet.")
