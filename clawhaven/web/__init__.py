@@ -1,0 +1,1 @@
+"""Door: the web site. Server-rendered pages that work without JavaScript."""

@@ -1,0 +1,51 @@
+"""The web site as one application. The process that serves it mounts it at `/`, beside the API and the proxy."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from clawhaven.context import Context
+from clawhaven.web import (
+    auth,
+    channels,
+    chat,
+    checkout,
+    dashboard,
+    deploying,
+    errors,
+    instances,
+    ledger,
+    logs,
+    pages,
+    signup,
+    usage,
+)
+from clawhaven.web.guards import Guard, headers_for
+from clawhaven.web.render import HERE, LastingFiles
+
+ROUTERS = (
+    pages.router,
+    signup.router,
+    checkout.router,
+    deploying.router,
+    auth.router,
+    dashboard.router,
+    usage.router,
+    ledger.router,
+    instances.router,
+    chat.router,
+    channels.router,
+    logs.router,
+)
+
+
+def create_app(ctx: Context) -> FastAPI:
+    """The site of this installation."""
+    app = FastAPI(title=ctx.settings.brand_name, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.ctx = ctx
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/static", LastingFiles(directory=HERE / "static"))
+    app.add_middleware(Guard, headers=headers_for(ctx))
+    errors.install(app)
+    return app

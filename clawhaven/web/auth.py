@@ -1,0 +1,106 @@
+"""Signing in by mailed link, and out again. Whether an address has an account is never told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import RedirectResponse, Response
+
+from clawhaven.accounts import links, sessions, signup
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.errors import Invalid, RateLimited, Unauthorized
+from clawhaven.core.secrets import hash_token
+from clawhaven.notices import kinds
+from clawhaven.web import deps
+from clawhaven.web.deps import Anyone, Ctx, OwnForm
+from clawhaven.web.render import page
+from clawhaven.workflows import letters
+
+router = APIRouter()
+
+NEXT_COOKIE = "clawhaven_next"
+MAILS_PER_HOUR = 10
+"""Sign-in mails to one address; beyond it nothing is sent, and nobody is told."""
+
+Token = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{20,100}$")]
+
+
+@router.get("/sign-in")
+def show_sign_in(request: Request, visitor: Anyone, next: str = "") -> Response:
+    """Where to leave the address the link goes to."""
+    if visitor.owner is not None:
+        return RedirectResponse(next if deps.is_local(next) else "/dashboard", 303)
+    return page(request, "sign_in.html", next_path=next if deps.is_local(next) else "", email="", error="")
+
+
+@router.post("/sign-in")
+def send_link(request: Request, ctx: Ctx, form: OwnForm) -> Response:
+    """Mail a link to a known address; the answer is the same for every other one."""
+    deps.limit(ctx, f"sign-in:{deps.client_address(request)}", ctx.settings.sign_in_per_minute)
+    given, next_path = form.get("email")[:320], form.get("next")
+    try:
+        email = signup.normalise_email(given)
+    except Invalid as error:
+        return page(request, "sign_in.html", 400, next_path=next_path, email=given, error=error.message)
+    _mail_link(ctx, email)
+    response = page(request, "sign_in_sent.html", email=email)
+    if deps.is_local(next_path):
+        response.set_cookie(
+            NEXT_COOKIE, next_path, max_age=900, httponly=True, samesite="lax", secure=deps.is_secure(ctx)
+        )
+    return response
+
+
+@router.get("/sign-in/{token}")
+def show_link(request: Request, _visitor: Anyone, token: Token) -> Response:
+    """A button: programs that read mail open links, but press nothing, so the link is still good for its person."""
+    return page(request, "sign_in_link.html", token=token)
+
+
+@router.post("/sign-in/{token}")
+def use_link(request: Request, ctx: Ctx, visitor: Anyone, _form: OwnForm, token: Token) -> Response:
+    """Use the link up and open a session."""
+    deps.limit(ctx, f"sign-in-link:{deps.client_address(request)}", ctx.settings.sign_in_per_minute * 4)
+    now = ctx.clock.now()
+    try:
+        with ctx.db.tx() as db:
+            user_id = links.redeem(db, token, now)
+            if visitor.session:
+                sessions.close_session(db, visitor.session)
+            agent = request.headers.get("user-agent", "")
+            session = sessions.open_session(db, user_id, now, days=ctx.settings.session_days, user_agent=agent)
+            audit.record(db, now, f"user:{user_id}", "session.open", user_id)
+    except Unauthorized as error:
+        return page(request, "sign_in.html", error.status, next_path="", email="", error=error.message)
+    wanted = request.cookies.get(NEXT_COOKIE, "")
+    response = RedirectResponse(wanted if deps.is_local(wanted) else "/dashboard", 303)
+    response.delete_cookie(NEXT_COOKIE)
+    deps.keep_session(ctx, response, session)
+    return response
+
+
+@router.post("/sign-out")
+def sign_out(ctx: Ctx, visitor: Anyone, _form: OwnForm) -> Response:
+    """End this browser's session; other browsers stay signed in."""
+    with ctx.db.tx() as db:
+        sessions.close_session(db, visitor.session)
+    response = RedirectResponse("/?done=signed-out", 303)
+    deps.drop_session(ctx, response)
+    return response
+
+
+def _mail_link(ctx: Context, email: str) -> None:
+    with ctx.db.read() as db:
+        owner = signup.find_owner(db, email)
+    if owner is None:
+        return
+    try:
+        deps.limit(ctx, f"sign-in-mail:{owner.user.id}", MAILS_PER_HOUR, 3600)
+    except RateLimited:
+        return
+    with ctx.db.tx() as db:
+        token = links.issue(db, owner.user.id, ctx.clock.now())
+        letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
+        letters.post(db, ctx, f"sign_in:{hash_token(token)[:32]}", letter, owner.account.id)

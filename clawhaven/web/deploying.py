@@ -1,0 +1,89 @@
+"""From payment to living assistant: the steps as they happen, and what to do once it lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from clawhaven.accounts.ownership import owned
+from clawhaven.billing import checkouts
+from clawhaven.core.errors import NotFound
+from clawhaven.instances import connections
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
+from clawhaven.web import deps, progress, streams
+from clawhaven.web.deps import Anyone, Ctx, OwnForm, RowId, SignedIn
+from clawhaven.web.render import page
+from clawhaven.workflows import lifecycle
+
+router = APIRouter()
+
+
+@router.get("/deploying/{instance_id}")
+def show_progress(request: Request, ctx: Ctx, visitor: Anyone, instance_id: RowId) -> Response:
+    """The steps. Whoever has the address may watch; only the owner sees names, links and buttons."""
+    with ctx.db.read() as db:
+        instance = _find(db.get(Instance, instance_id))
+        view = progress.of_provision(db, instance)
+        checkout = checkouts.of_instance(db, instance_id)
+    is_mine = visitor.owner is not None and visitor.owner.account.id == instance.account_id
+    if is_mine and instance.state == State.ACTIVE:
+        return RedirectResponse(f"/ready/{instance_id}", 303)
+    return page(
+        request,
+        "deploying.html",
+        view=view,
+        instance=instance if is_mine else None,
+        events=f"/deploying/{instance_id}/events",
+        next_url=f"/ready/{instance_id}" if is_mine else "",
+        checkout_id=checkout.id if is_mine and checkout and checkout.state == "open" else None,
+    )
+
+
+@router.get("/deploying/{instance_id}/events")
+async def stream_progress(request: Request, ctx: Ctx, instance_id: RowId) -> Response:
+    """The same as server-sent events."""
+
+    def look() -> dict[str, Any]:
+        with ctx.db.read() as db:
+            return progress.of_provision(db, _find(db.get(Instance, instance_id)))
+
+    await streams.in_thread(look)  # a stranger's guess is a plain 404, before any stream begins
+    return streams.respond(streams.watch(request, look))
+
+
+@router.post("/deploying/{instance_id}/retry")
+def try_again(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId) -> Response:
+    """Build it once more after a failure."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, owner.account.id)
+        lifecycle.ask_start(db, ctx, instance_id, deps.actor(owner))
+    return RedirectResponse(f"/deploying/{instance_id}", 303)
+
+
+@router.get("/ready/{instance_id}")
+def show_ready(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) -> Response:
+    """Where to talk to it, and the one-time link that makes its bots the owner's."""
+    with ctx.db.read() as db:
+        instance = owned(db, Instance, instance_id, owner.account.id)
+        channels = connections.list_connections(db, instance_id)
+    if instance.state != State.ACTIVE:
+        return RedirectResponse(f"/deploying/{instance_id}", 303)
+    bots = [
+        {
+            "label": ctx.channels[channel.channel].label if channel.channel in ctx.channels else channel.channel,
+            "username": channel.bot_username,
+            "url": channel.bot_url,
+            "claim_url": connections.claim_url(channel, ctx.keys),
+        }
+        for channel in channels
+    ]
+    return page(request, "ready.html", instance=instance, bots=bots)
+
+
+def _find(instance: Instance | None) -> Instance:
+    if instance is None:
+        raise NotFound("There is no such assistant.")
+    return instance

@@ -1,0 +1,75 @@
+"""What a person watches while something is under way: the same view for the page and for its event stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from clawhaven.billing import checkouts
+from clawhaven.instances import operations
+from clawhaven.instances.models import Instance, Operation
+from clawhaven.instances.states import State
+from clawhaven.web import words
+
+HEADLINES: dict[str, tuple[str, str]] = {
+    State.PENDING: ("Waiting for the payment", "As soon as it is confirmed, the assistant is built."),
+    State.PROVISIONING: ("Building the assistant", "These are the real steps. It takes about a minute."),
+    State.ACTIVE: ("The assistant is live", ""),
+    State.SUSPENDED: ("The assistant is paused", ""),
+    State.FAILED: ("That did not work", ""),
+    State.DELETED: ("This assistant is gone", "It was deleted with everything it kept."),
+}
+
+
+def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
+    """The way from payment to living assistant. Holds nothing that a stranger may not see."""
+    operation = operations.latest(db, instance.id, "provision")
+    headline, detail = HEADLINES[State(instance.state)]
+    is_over = instance.state not in (State.PENDING, State.PROVISIONING)
+    if instance.deletion_asked_at is not None and not is_over:
+        headline, detail, is_over = "This order was cancelled", "Nothing was charged, and nothing is kept.", True
+    elif instance.state == State.PENDING:
+        checkout = checkouts.of_instance(db, instance.id)
+        if checkout is not None and checkout.last_outcome == "declined":
+            detail = "The last try was declined. Nothing was charged; another card may work."
+    elif instance.state == State.FAILED:
+        detail = instance.failure_message or ""
+    return {
+        "state": instance.state,
+        "headline": headline,
+        "detail": detail,
+        "steps": _steps(db, operation, "provision"),
+        "is_over": is_over,
+    }
+
+
+def of_operation(db: Session, instance: Instance) -> dict[str, Any]:
+    """The operation under way, or the newest one once it is over."""
+    operation = operations.under_way(db, instance.id) or operations.latest(db, instance.id)
+    is_over = operation is None or operation.state not in ("queued", "running")
+    kind = operation.kind if operation else "provision"
+    return {
+        "state": instance.state,
+        "headline": words.OPERATIONS.get(kind, kind),
+        "detail": (operation.error_message or "") if operation else "",
+        "has_failed": operation is not None and operation.state == "failed",
+        "steps": _steps(db, operation, kind),
+        "is_over": is_over,
+    }
+
+
+def _steps(db: Session, operation: Operation | None, kind: str) -> list[dict[str, str]]:
+    if operation is None:
+        found = [(name, "waiting") for name in operations.STEPS[kind]]
+    else:
+        found = [(step.name, step.state) for step in operations.steps(db, operation.id)]
+    return [
+        {
+            "name": name,
+            "label": words.STEPS.get(name, name),
+            "state": state,
+            "word": words.STEP_STATES.get(state, state),
+        }
+        for name, state in found
+    ]
