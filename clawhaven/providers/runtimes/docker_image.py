@@ -75,6 +75,7 @@ class Image:
     def prepare(self) -> str:
         """Pull or build the image when it is not there, and give its content id. Minutes the first time."""
         with held(self._settings.cache_dir / "docker-image.lock"):
+            self._id = None  # somebody may have removed it since we last looked
             found = self.find()
             if found is None:
                 if self._given:

@@ -28,7 +28,7 @@ IDLE_IMAGE = "clawhaven-test/idle:latest"
 def is_answering() -> bool:
     """True when an engine answers at the usual place."""
     try:
-        with contextlib.closing(docker.DockerClient(version="auto", timeout=10)) as client:
+        with contextlib.closing(docker.from_env(version="auto", timeout=10)) as client:
             return bool(client.ping())
     except (docker.errors.DockerException, OSError):
         return False
@@ -73,7 +73,7 @@ def base() -> str:
 def _is_offline() -> bool:
     from clawhaven.providers.runtimes.docker_image import NODE_BASE
 
-    with contextlib.closing(docker.DockerClient(version="auto", timeout=300)) as client:
+    with contextlib.closing(docker.from_env(version="auto", timeout=300)) as client:
         try:
             client.images.get(NODE_BASE)
         except docker.errors.ImageNotFound:
@@ -95,7 +95,7 @@ def build_idle_image(real: str) -> str:
             entry.size, entry.mode = len(content), 0o644
             tar.addfile(entry, io.BytesIO(content))
     buffer.seek(0)
-    with contextlib.closing(docker.DockerClient(version="auto", timeout=120)) as client:
+    with contextlib.closing(docker.from_env(version="auto", timeout=120)) as client:
         client.images.build(fileobj=buffer, custom_context=True, tag=IDLE_IMAGE, rm=True)
         return str(client.images.get(IDLE_IMAGE).id)
 

@@ -45,7 +45,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerCl
     """A client of the real engine, to look at what the runtime did."""
     with (
         lab.running_engine(tmp_path_factory.mktemp("engine")),
-        contextlib.closing(docker.DockerClient(version="auto", timeout=120)) as client,
+        contextlib.closing(docker.from_env(version="auto", timeout=120)) as client,
     ):
         yield client
 
