@@ -120,7 +120,7 @@ class Rpc:
         self._device = device
         # Gateways are on loopback or private networks; a proxy of the environment must never see the token.
         self._http = httpx2.Client(timeout=timeout_seconds, trust_env=False, follow_redirects=False)
-        self._forwarding = Forwarding()
+        self.forwarding = Forwarding()
 
     def probe(self, address: GatewayAddress, path: str) -> dict[str, Any] | None:
         """The JSON body of a probe, whatever its status; None when it is no JSON object or nobody answers."""
@@ -164,12 +164,12 @@ class Rpc:
     ) -> httpx2.Response:
         url = address.url.rstrip("/")
         for _ in range(2):
-            headers = {"Authorization": f"Bearer {address.token}", **self._forwarding.headers(url)}
+            headers = {"Authorization": f"Bearer {address.token}", **self.forwarding.headers(url)}
             try:
                 answer = self._http.request(verb, url + path, json=body, headers=headers, timeout=timeout_seconds)
             except httpx2.HTTPError as error:
                 raise ProviderError(f"{url}: {error or type(error).__name__}", code="unreachable") from None
-            if answer.status_code != 403 or not self._forwarding.learn(url, headers, answer.content):
+            if answer.status_code != 403 or not self.forwarding.learn(url, headers, answer.content):
                 break
         return answer
 
@@ -205,7 +205,7 @@ class Rpc:
     def _connect(self, address: GatewayAddress) -> Socket:
         url = address.url.rstrip("/")
         for attempt in range(2):
-            headers = self._forwarding.headers(url)
+            headers = self.forwarding.headers(url)
             try:
                 connection = connect(
                     url.replace("http", "ws", 1),
@@ -217,7 +217,7 @@ class Rpc:
                     proxy=None,
                 )
             except InvalidStatus as error:
-                if attempt or not self._forwarding.learn(url, headers, bytes(error.response.body or b"")):
+                if attempt or not self.forwarding.learn(url, headers, bytes(error.response.body or b"")):
                     raise ProviderError(f"{url}: {error}", code="not_ready") from None
             except (OSError, InvalidHandshake, WebSocketException) as error:
                 raise ProviderError(f"{url}: {error or type(error).__name__}", code="unreachable") from None
