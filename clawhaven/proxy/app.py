@@ -122,7 +122,7 @@ class ProxyApp:
             return
         try:
             body = await _read(receive, headers)
-            facts = read_facts(dialect, body)
+            facts = read_facts(dialect, body, headers.get("traceparent", ""))
         except TooMuch:
             message = f"The request is larger than {MAX_BODY_BYTES // 1024**2} MB."
             await _reply(send, answers.error(dialect, 413, message))

@@ -66,6 +66,9 @@ class _Body(msgspec.Struct):
     prompt: Any = None
 
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """A request as the upstream sees it (`call`) and as metering sees it (`ask`)."""
@@ -74,8 +77,14 @@ class Facts:
     ask: Ask
 
 
-def read_facts(dialect: Dialect, body: bytes) -> Facts:
-    """The facts of a body. Raises BadBody."""
+def trace_of(traceparent: str) -> str | None:
+    """The trace id of a W3C `traceparent` header (https://www.w3.org/TR/trace-context/), or None."""
+    found = _TRACEPARENT.fullmatch(traceparent.strip())
+    return found.group(1) if found else None
+
+
+def read_facts(dialect: Dialect, body: bytes, traceparent: str = "") -> Facts:
+    """The facts of a body, and the trace that its caller said it belongs to. Raises BadBody."""
     try:
         fields = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -98,6 +107,7 @@ def read_facts(dialect: Dialect, body: bytes) -> Facts:
         is_turn=is_turn(last),
         may_cache_long=_LONG_CACHE.search(body) is not None,
         extra=_extra(fields),
+        trace_id=trace_of(traceparent),
     )
     return Facts(call, ask)
 

@@ -6,7 +6,18 @@ import re
 
 from clawhaven.ports.upstream import Dialect
 
-_END = re.compile(rb'(?:^|\n)data: ?\[DONE\]|"type": ?"(?:message_stop|response\.(?:completed|incomplete|failed))"')
+_LAST = rb"(?:message_stop|response\.(?:completed|incomplete|failed))"
+_END = re.compile(
+    rb"(?:^|(?<=\n))(?:event: ?"
+    + _LAST
+    + rb'|data: ?(?:\[DONE\]|\{"type": ?"'
+    + _LAST
+    + rb'"))|"type": ?"'
+    + _LAST
+    + rb'"'
+)
+"""The beginning of the event that ends an answer. Inside of JSON text neither a newline nor a quote stands bare."""
+
 _ERROR = re.compile(rb'(?:^|\n)event: ?error|(?:^|\n)data: ?\{"(?:error"|type": ?"error")')
 _NO_CHOICES = re.compile(rb'"choices": ?\[ ?\]')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")

@@ -1,0 +1,142 @@
+"""What is read from a request: bounds that hold, extras, and who caused it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+import pytest
+
+from clawhaven.metering import Source
+from clawhaven.ports.upstream import Dialect
+from clawhaven.proxy.request import Facts, read_facts
+
+MESSAGES, CHAT, RESPONSES = Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES
+
+
+def facts(dialect: Dialect, **fields: Any) -> Facts:
+    return read_facts(dialect, json.dumps({"model": "m", **fields}).encode())
+
+
+def user(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_the_output_bound_is_the_largest_limit_times_the_choices():
+    assert facts(MESSAGES, max_tokens=5).ask.output_bound == 5
+    assert facts(CHAT, max_tokens=5, max_completion_tokens=9, n=3).ask.output_bound == 27
+    assert facts(RESPONSES, max_output_tokens=7).ask.output_bound == 7
+    assert facts(CHAT).ask.output_bound is None
+    assert facts(Dialect.OPENAI_EMBEDDINGS, input="x").ask.output_bound == 0
+
+
+def test_the_input_bound_grows_with_the_text_and_not_with_pictures():
+    text = facts(MESSAGES, messages=user("word " * 10_000)).ask.input_bound
+    assert text > 25_000
+    picture = base64.b64encode(os.urandom(900_000)).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": picture}
+    with_picture = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+    assert 8_000 < facts(MESSAGES, messages=with_picture).ask.input_bound < 20_000
+    as_pdf = json.loads(json.dumps(with_picture).replace("image/png", "application/pdf"))
+    assert facts(MESSAGES, messages=as_pdf).ask.input_bound > 500_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"previous_response_id": "resp_1", "input": "x"},
+        {"conversation": {"id": "conv_1"}, "input": "x"},
+        {"prompt": {"id": "pmpt_1"}},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "x"}}]}]},
+    ],
+)
+def test_input_that_is_elsewhere_has_no_bound(fields: dict[str, Any]):
+    assert facts(RESPONSES, **fields).ask.input_bound >= 10_000_000
+
+
+def test_a_tool_with_a_parameter_of_such_a_name_is_still_bounded():
+    schema = {
+        "type": "object",
+        "properties": {"file_id": {"type": "string"}, "previous_response_id": {"type": "string"}},
+    }
+    assert facts(MESSAGES, tools=[{"name": "x", "input_schema": schema}]).ask.input_bound < 10_000
+
+
+def test_long_lived_cache_writes_are_noticed():
+    block = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    assert facts(MESSAGES, system=[block]).ask.may_cache_long
+    assert not facts(MESSAGES, system=[{**block, "cache_control": {"type": "ephemeral"}}]).ask.may_cache_long
+
+
+def test_ordinary_tools_and_tiers_are_no_extra():
+    tools = [
+        {"name": "a", "input_schema": {}},
+        {"type": "custom", "name": "b"},
+        {"type": "bash_20250124", "name": "bash"},
+    ]
+    assert facts(MESSAGES, tools=tools, speed="standard", service_tier="auto").ask.extra is None
+    functions = [{"type": "function", "function": {"name": "a"}}]
+    assert facts(CHAT, tools=functions, service_tier="default", modalities=["text"], n=2).ask.extra is None
+    assert facts(RESPONSES, tools=[{"type": "web_search"}]).ask.extra == "the tool web_search"
+
+
+def test_only_chat_streams_have_to_be_asked_for_usage():
+    assert facts(CHAT, stream=True).call.reports_stream_usage is False
+    assert facts(CHAT, stream=True, stream_options={"include_usage": True}).call.reports_stream_usage
+    assert facts(CHAT).call.reports_stream_usage
+    assert facts(RESPONSES, stream=True).call.reports_stream_usage
+    assert not facts(Dialect.OPENAI_EMBEDDINGS, stream=True).call.is_stream
+
+
+TOOL_CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "x", "input": {}}]}
+TOOL_RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "HEARTBEAT_OK"}]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "source", "is_turn"),
+    [
+        (MESSAGES, {"messages": user("hi")}, Source.PERSON, True),
+        (MESSAGES, {"messages": [*user("hi"), TOOL_CALL, TOOL_RESULT]}, Source.PERSON, False),
+        (MESSAGES, {"messages": [*user("Read HEARTBEAT.md now"), TOOL_CALL, TOOL_RESULT]}, Source.AUTOMATIC, False),
+        (
+            MESSAGES,
+            {"messages": [*user("reply HEARTBEAT_OK"), {"role": "assistant", "content": "HEARTBEAT_OK"}, *user("hi")]},
+            Source.PERSON,
+            True,
+        ),
+        (MESSAGES, {"messages": user("[cron:a1 digest] Make the digest")}, Source.AUTOMATIC, False),
+        (MESSAGES, {"messages": user("Pre-compaction memory flush. Store now.")}, Source.AUTOMATIC, False),
+        (
+            MESSAGES,
+            {"messages": user("<conversation>\nuser: hi\n</conversation>\nSummarise.")},
+            Source.AUTOMATIC,
+            False,
+        ),
+        (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, Source.PERSON, True),
+        (CHAT, {"messages": [*user("hi"), {"role": "system", "content": "x"}]}, Source.PERSON, True),
+        (
+            CHAT,
+            {"messages": [*user("hi"), {"role": "tool", "tool_call_id": "t", "content": "1"}]},
+            Source.PERSON,
+            False,
+        ),
+        (RESPONSES, {"input": "hi"}, Source.PERSON, True),
+        (
+            RESPONSES,
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]},
+            Source.PERSON,
+            True,
+        ),
+        (RESPONSES, {"input": [*user("hi"), {"type": "function_call_output", "output": "1"}]}, Source.PERSON, False),
+        (RESPONSES, {"input": [{"type": "function_call_output", "output": "1"}]}, Source.UNKNOWN, False),
+        (MESSAGES, {"messages": []}, Source.UNKNOWN, False),
+        (MESSAGES, {"messages": [3, None, "x", {"role": "user", "content": 5}]}, Source.UNKNOWN, False),
+        (Dialect.OPENAI_EMBEDDINGS, {"input": "hi"}, Source.UNKNOWN, False),
+    ],
+)
+def test_who_caused_a_call(dialect: Dialect, fields: dict[str, Any], source: Source, is_turn: bool):
+    ask = facts(dialect, **fields).ask
+    assert (ask.source, ask.is_turn) == (source, is_turn)
