@@ -126,7 +126,7 @@ def _inspect(ctx: Context) -> list[tuple[str, str, str]]:
     free = shutil.disk_usage(ctx.settings.data_dir).free // 1024**3
     rows.append(("disk", "ok" if free >= 2 else "low", "" if free >= 2 else f"{free} GB free; 2 GB at least"))
     for name, upstream in ctx.upstreams.items():
-        has_key = getattr(upstream, "has_key", True)
+        has_key = getattr(upstream, "is_ready", True)
         rows.append((f"model vendor {name}", "ok", "" if has_key else f"not used: set {name.upper()}_API_KEY"))
     return rows
 

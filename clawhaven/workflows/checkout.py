@@ -180,7 +180,7 @@ def default_model(ctx: Context) -> str:
 
 def is_usable(ctx: Context, upstream: str) -> bool:
     """True when this upstream is switched on and has its key."""
-    return upstream in ctx.upstreams and bool(getattr(ctx.upstreams[upstream], "has_key", True))
+    return upstream in ctx.upstreams and bool(getattr(ctx.upstreams[upstream], "is_ready", True))
 
 
 def _check(ctx: Context, form: Form) -> _Checked:

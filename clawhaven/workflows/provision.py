@@ -12,6 +12,7 @@ from clawhaven.instances import operations, states
 from clawhaven.instances import placement as places
 from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance, Operation
+from clawhaven.instances.states import State
 from clawhaven.notices import kinds
 from clawhaven.ports.runtime import Spec
 from clawhaven.workflows import access, boot, claim, engine, files, letters, progress
@@ -156,11 +157,17 @@ def activate(instance_id: str, operation_id: str) -> None:
     """Open the model proxy, become active, tell the customer: one transaction."""
     ctx = engine.context()
     now = ctx.clock.now()
+    with ctx.db.read() as db:
+        is_decided = db.get_one(Instance, instance_id).state != State.PROVISIONING
+    if is_decided:
+        # A crash came between the decision and its record. What was asked since then is not ours to undo.
+        progress.finish(ctx, operation_id)
+        return
     boot.refuse_unwanted(ctx, instance_id)
     with progress.shown(ctx, operation_id, "activate"), ctx.db.tx() as db:
-        if states.activate(db, instance_id, now):
+        instance = db.get_one(Instance, instance_id)
+        if instance.state == State.PROVISIONING and states.activate(db, instance_id, now):
             access.open_access(db, ctx, instance_id)
-            instance = db.get_one(Instance, instance_id)
             audit.record(db, now, "workflow:provision", "instance.activate", instance_id, instance.account_id)
             bot_url = claim.pending_url(db, ctx, instance_id)
             url = f"{ctx.settings.base_url}/ready/{instance_id}"
@@ -180,6 +187,8 @@ def undo(instance_id: str, operation_id: str) -> None:
     """Remove whatever was made, in reverse order; gone is success."""
     ctx = engine.context()
     instance, _ = files.load(ctx, instance_id)
+    if instance.state != State.PROVISIONING:
+        return
     with ctx.db.tx() as db:
         access.close_access(db, ctx, instance_id)
     ctx.runtime(instance.runtime).destroy(instance.placement, instance_id)
@@ -197,7 +206,7 @@ def fail(instance_id: str, operation_id: str, code: str, message: str) -> None:
     sentence = SENTENCES.get(code, "Something broke on our side.")
     with ctx.db.tx() as db:
         instance = db.get_one(Instance, instance_id)
-        if states.fail(db, instance_id, now, code, sentence):
+        if instance.state == State.PROVISIONING and states.fail(db, instance_id, now, code, sentence):
             audit.record(
                 db, now, "workflow:provision", "instance.fail", instance_id, instance.account_id, code=code, why=message
             )

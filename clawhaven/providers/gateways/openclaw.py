@@ -95,6 +95,10 @@ class OpenClaw:
                     return
             time.sleep(RETRY_SECONDS)
 
+    def trace_id(self, idempotency_key: str) -> str:
+        """The trace id that the model calls of this turn carry; see `trace_id` below."""
+        return trace_id(idempotency_key)
+
     def _open(self) -> Rpc:
         with self._opening:
             if self._rpc is None:
