@@ -155,7 +155,7 @@ class ContractServer:
         }
         self.seen: list[Seen] = []
         server = self
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _answering(server))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -187,8 +187,8 @@ def _reply(seen: Seen) -> dict[str, Any]:
     return {"reply": f"You said: {seen.body['message']}", "usage": usage}
 
 
-def _handler(server: ContractServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _answering(server: ContractServer) -> type[BaseHTTPRequestHandler]:
+    class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def _serve(self) -> None:
@@ -232,4 +232,4 @@ def _handler(server: ContractServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:
             """Silent: tests read what was seen."""
 
-    return Handler
+    return Answering
