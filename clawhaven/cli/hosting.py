@@ -32,7 +32,7 @@ class Doors:
     """One ASGI application: /proxy/… to the model proxy (nothing in between), /api/… to the API, the rest to the web."""
 
     def __init__(self, ctx: Context) -> None:
-        self.proxy: ASGIApp = create_proxy(ctx)
+        self.proxy = create_proxy(ctx)
         self.api: ASGIApp = create_api(ctx)
         self.web: ASGIApp = create_web(ctx)
 
@@ -80,16 +80,20 @@ def serve_proxy(ctx: Context, bind: str) -> None:
 
 async def _serve(ctx: Context, is_demo: bool) -> None:
     settings = ctx.settings
-    servers = [_server(Doors(ctx), settings.platform_host, settings.platform_port)]
+    doors = Doors(ctx)
+    servers = [_server(doors, settings.platform_host, settings.platform_port)]
     servers += [_server(create_proxy(ctx), host, port, is_bare=True) for host, port in proxy_listeners(ctx)]
     async with _announcing(ctx, servers[0], is_demo):
-        await _run(servers)
+        try:
+            await _run(servers)
+        finally:
+            await doors.proxy.close()
 
 
 @contextlib.asynccontextmanager
 async def _announcing(ctx: Context, server: uvicorn.Server, is_demo: bool) -> AsyncIterator[None]:
     async def announce() -> None:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.05)
         print(f"ready {ctx.settings.base_url}", flush=True)
         if is_demo:

@@ -21,6 +21,9 @@ AUTOMATIC = re.compile(
     r"|Pre-compaction memory flush|^\s*<conversation>|^Summari[sz]e (?:this|the) conversation|^\[Subagent Context\]",
     re.IGNORECASE | re.MULTILINE,
 )
+_CONTEXT_BLOCK = re.compile(r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.S)
+"""What the gateway tells the model beside the conversation, in a message of the user role of its own after it."""
+
 _LOOKED_AT = 8_000
 """Characters looked at from each end of a message."""
 
@@ -65,8 +68,11 @@ def _newest(messages: Sequence[msgspec.Raw]) -> LastMessage | None:
         if not isinstance(message, dict) or message.get("role") in ("system", "developer"):
             continue
         text, has_results = _text(message.get("content"))
-        if message.get("role") == "user" and text and not has_results:
-            return LastMessage(text, is_last)
+        spoken = _CONTEXT_BLOCK.sub("", text).strip()
+        if message.get("role") == "user" and text and not spoken and not has_results:
+            continue
+        if message.get("role") == "user" and spoken and not has_results:
+            return LastMessage(spoken, is_last)
         is_last = False
     return None
 

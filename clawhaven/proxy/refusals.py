@@ -10,7 +10,7 @@ from clawhaven.proxy import answers
 from clawhaven.proxy.answers import SPOKEN, USAGE_LIMIT, Reply
 from clawhaven.proxy.request import Facts
 
-TOPUP_PATH = "/topup"
+TOPUP_PATH = "/ledger"
 USAGE_PATH = "/usage"
 DASHBOARD_PATH = "/dashboard"
 

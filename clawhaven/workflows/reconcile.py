@@ -48,6 +48,20 @@ def reconcile(scheduled_at: datetime, context: Any) -> None:
     tidy()
 
 
+@workflow("sweep_calls")
+def sweep_calls(scheduled_at: datetime, context: Any) -> None:
+    """End model calls whose process died, and give their holds back."""
+    end_calls()
+
+
+@step("end_calls", attempts=1)
+def end_calls() -> int:
+    """One sweep; returns how many calls were ended."""
+    ctx = engine.context()
+    with ctx.db.tx() as db:
+        return len(calls.sweep(db, now=ctx.clock.now()))
+
+
 @step("compare", attempts=1)
 def compare() -> list[dict[str, str]]:
     """All findings of this round, in the log and as the step's result."""
@@ -60,11 +74,10 @@ def compare() -> list[dict[str, str]]:
 
 @step("tidy", attempts=1)
 def tidy() -> None:
-    """Expire holds and sessions, forget old workflow records, invite the next people."""
+    """Expire sessions, forget old workflow records, invite the next people."""
     ctx = engine.context()
     now = ctx.clock.now()
     with ctx.db.tx() as db:
-        calls.sweep(db, now=now)
         sessions.sweep(db, now)
         ratelimit.sweep(db, now)
         places.unblock_ports(db, now)

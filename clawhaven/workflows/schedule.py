@@ -8,6 +8,7 @@ from clawhaven.workflows import claim, health, letters, lifecycle, payments, pro
 
 SCHEDULES: list[dict[str, Any]] = [
     {"name": "health", "function": health.health_sweep, "cron": "* * * * *"},
+    {"name": "calls", "function": reconcile.sweep_calls, "cron": "* * * * *"},
     {"name": "reconcile", "function": reconcile.reconcile, "cron": "*/5 * * * *"},
 ]
 

@@ -75,6 +75,8 @@ class Cell:
             # The root is read-only and /tmp is memory: what should last lies on the state mount.
             "XDG_CACHE_HOME": f"{STATE}/cache",
             "NODE_COMPILE_CACHE": f"{STATE}/cache/node",
+            # With a compile cache set, OpenClaw would start itself a second time: 60 MB and a process for nothing.
+            "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
             "npm_config_cache": f"{STATE}/cache/npm",
         }
         if self.ca_file:

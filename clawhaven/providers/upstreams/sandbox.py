@@ -26,6 +26,7 @@ EMBEDDING_SIZE = 256
 ECHO_CHARACTERS = 500
 
 _CONTEXT_MARK = "⟦openclaw:ctx⟧"
+_CONTEXT_BLOCK = re.compile(r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.S)
 _TIMESTAMP = re.compile(r"^\[[A-Za-z]{3} \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]]*\] *")
 _ENVELOPE = re.compile(r"^\[[A-Z][A-Za-z ]+ [^\]\n]*\d{2}:\d{2}[^\]\n]*\] *")
 _PROMPT_FIELDS = ("system", "instructions", "messages", "input", "tools", "prompt")
@@ -113,7 +114,7 @@ def last_message(asked: Mapping[str, Any]) -> str:
 
 def plain(text: str) -> str:
     """`text` without OpenClaw's context blocks, envelope and timestamp (its strip-inbound-meta does the same)."""
-    lines = text.split("\n")
+    lines = _CONTEXT_BLOCK.sub("", text).split("\n")
     kept: list[str] = []
     while lines:
         line = lines.pop(0)
