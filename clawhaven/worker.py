@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from clawhaven.context import Context
 from clawhaven.core.logs import get_logger
+from clawhaven.workflows import health
 from clawhaven.workflows.engine import Engine
 from clawhaven.workflows.schedule import SCHEDULES
 
@@ -20,6 +21,8 @@ def working(ctx: Context) -> Iterator[Engine]:
     engine = Engine(ctx)
     engine.launch()
     engine.apply_schedules(SCHEDULES)
+    with ctx.db.tx() as db:
+        health.ask_at_startup(db, ctx, engine.executor_id)
     stop = threading.Event()
     threads = [
         provider.start(stop)

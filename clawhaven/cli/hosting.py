@@ -62,12 +62,12 @@ def serve(ctx: Context, *, with_worker: bool, is_demo: bool = False) -> None:
     try:
         with working(ctx) if with_worker else contextlib.nullcontext():
             asyncio.run(_serve(ctx, is_demo))
+        if is_demo:
+            stop_gateways(ctx)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        if is_demo:
-            stop_gateways(ctx)
         ctx.db.close()
     log.info("stopped", address=settings.base_url)
 

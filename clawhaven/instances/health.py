@@ -39,24 +39,38 @@ def due(db: Session) -> list[Instance]:
     )
 
 
-def record(db: Session, instance_id: str, now: datetime, *, status: str, is_healthy: bool, detail: str) -> Verdict:
-    """Store what was seen. A restart is due at most three times in an hour of trouble; then the operator is told."""
+def record(
+    db: Session,
+    instance_id: str,
+    now: datetime,
+    *,
+    status: str,
+    is_healthy: bool,
+    detail: str,
+    is_startup: bool = False,
+) -> Verdict:
+    """Store what was seen and say what to do about it.
+
+    A gateway that is gone is started again, at most three times until it has held for an hour; then the operator is
+    told. At our own start-up (`is_startup`) it was probably us who stopped it: started, and not counted.
+    """
     row = db.get(Observed, instance_id)
     if row is None:
         row = Observed(instance_id=instance_id, at=now, status=status, is_healthy=is_healthy, restarts=0)
         db.add(row)
-    was_down_since = row.unhealthy_since
     row.at, row.status, row.is_healthy, row.detail = now, status, is_healthy, detail[:500]
     if is_healthy:
-        if was_down_since is None or now - was_down_since > FORGIVE_AFTER:
-            row.restarts = 0
         row.unhealthy_since = None
+        if row.restarted_at is not None and now - row.restarted_at > FORGIVE_AFTER:
+            row.restarts, row.restarted_at = 0, None
         return Verdict(False, False)
-    row.unhealthy_since = was_down_since or now
+    row.unhealthy_since = row.unhealthy_since or now
     is_gone = status in ("exited", "stopped", "absent")
+    if is_gone and is_startup:
+        return Verdict(True, False)
     should_restart = is_gone and row.restarts < MAX_RESTARTS
     if should_restart:
-        row.restarts += 1
+        row.restarts, row.restarted_at = row.restarts + 1, now
     is_long = now - row.unhealthy_since >= ALERT_AFTER
     return Verdict(should_restart, is_long or (is_gone and not should_restart))
 

@@ -146,3 +146,4 @@ class Observed(Base):
     detail: Mapped[str] = mapped_column(Text, default="")
     unhealthy_since: Mapped[datetime | None]
     restarts: Mapped[int] = mapped_column(default=0)
+    restarted_at: Mapped[datetime | None]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from clawhaven.context import Context
 from clawhaven.core.logs import get_logger
 from clawhaven.instances import health, operations
@@ -12,19 +14,26 @@ from clawhaven.instances.models import Instance
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import engine, files, letters, lifecycle
-from clawhaven.workflows.engine import step, workflow
+from clawhaven.workflows.engine import enqueue, step, workflow
 
 log = get_logger("clawhaven.health")
 
 
 @workflow("health_sweep")
 def health_sweep(scheduled_at: datetime, context: Any) -> None:
-    """One sweep over the fleet."""
-    sweep_gateways()
+    """One sweep over the fleet. `context`: {"is_startup": true} for the one that a starting worker asks for."""
+    sweep_gateways(bool(context and context.get("is_startup")))
+
+
+def ask_at_startup(db: Session, ctx: Context, executor_id: str) -> None:
+    """Look at once what is down since we stopped, instead of at the next minute."""
+    now = ctx.clock.now().isoformat()
+    workflow_id = f"startup:{executor_id}"
+    enqueue(db, ctx, "health_sweep", workflow_id, now, {"is_startup": True}, queue=engine.SCHEDULE)
 
 
 @step("sweep_gateways", attempts=1)
-def sweep_gateways() -> dict[str, int]:
+def sweep_gateways(is_startup: bool) -> dict[str, int]:
     """Look, record, and ask for what is needed; one gateway's trouble never hides another's."""
     ctx = engine.context()
     with ctx.db.read() as db:
@@ -36,7 +45,7 @@ def sweep_gateways() -> dict[str, int]:
         status, is_healthy, detail = look(ctx, instance)
         counts["seen"] += 1
         counts["unhealthy"] += not is_healthy
-        counts["restarted"] += _act(ctx, instance, status, is_healthy, detail)
+        counts["restarted"] += _act(ctx, instance, status, is_healthy, detail, is_startup)
     return counts
 
 
@@ -60,12 +69,14 @@ def look(ctx: Context, instance: Instance) -> tuple[str, bool, str]:
     return "running", True, "; ".join(f"{name}: {text}" for name, text in answer.problems.items())
 
 
-def _act(ctx: Context, instance: Instance, status: str, is_healthy: bool, detail: str) -> bool:
+def _act(ctx: Context, instance: Instance, status: str, is_healthy: bool, detail: str, is_startup: bool) -> bool:
     now = ctx.clock.now()
     with ctx.db.tx() as db:
         if operations.under_way(db, instance.id) is not None:
             return False
-        verdict = health.record(db, instance.id, now, status=status, is_healthy=is_healthy, detail=detail)
+        verdict = health.record(
+            db, instance.id, now, status=status, is_healthy=is_healthy, detail=detail, is_startup=is_startup
+        )
         if verdict.should_alert:
             _alert(db, ctx, instance, detail)
         if verdict.should_restart:
@@ -74,7 +85,7 @@ def _act(ctx: Context, instance: Instance, status: str, is_healthy: bool, detail
     return verdict.should_restart
 
 
-def _alert(db: Any, ctx: Context, instance: Instance, detail: str) -> None:
+def _alert(db: Session, ctx: Context, instance: Instance, detail: str) -> None:
     day = ctx.clock.now().date().isoformat()
     text = (
         f"The assistant {instance.id} should be running and is not: {detail}\n\n"

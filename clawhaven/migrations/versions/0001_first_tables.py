@@ -441,6 +441,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), nullable=False),
         sa.Column("unhealthy_since", clawhaven.core.db.UtcDateTime(timezone=True), nullable=True),
         sa.Column("restarts", sa.BigInteger(), nullable=False),
+        sa.Column("restarted_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["instance_id"], ["instance.id"], name=op.f("fk_observation_instance_id_instance")),
         sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_observation")),
     )

@@ -80,7 +80,7 @@ def spawn(run: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path, loc
         log.replace(run / "gateway.log.1")
     out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        with subprocess.Popen(  # noqa: S603 - an argument vector of ours, no shell
+        with subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(lock), str(run), *argv],
             env={**env, labelled.KEEPER: "1"},
             cwd=cwd,

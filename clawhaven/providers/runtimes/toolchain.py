@@ -107,7 +107,7 @@ def run(
 
     Raises subprocess.TimeoutExpired and OSError.
     """
-    with subprocess.Popen(  # noqa: S603 - an argument vector of ours, no shell
+    with subprocess.Popen(
         argv,
         env=env,
         cwd=cwd,
