@@ -1,1 +1,99 @@
-ELSEWHERE: dict[str, tuple[str, str]] = {}
+"""Modules without a test file of their own: which test covers them, and why it is not beside them.
+
+A line is for a module that is only reached through another one. A module with decisions of its own gets its own test.
+"""
+
+from __future__ import annotations
+
+_COVERED: tuple[tuple[str, str, str], ...] = (
+    (
+        "tests/house/test_rules.py",
+        "tables only; their names and types are checked for all rooms at once, their moves in test_states.py",
+        "accounts/models.py billing/models.py instances/models.py ledger/models.py metering/models.py"
+        " notices/models.py",
+    ),
+    (
+        "tests/house/test_states.py",
+        "walked over every pair of states of every machine on real rows",
+        "core/states.py instances/states.py",
+    ),
+    (
+        "tests/house/test_docs.py",
+        "a tree of constants; every code is compared with the reference",
+        "core/errors.py",
+    ),
+    (
+        "tests/providers/test_catalogue.py",
+        "Protocols and frozen values without code of their own; every provider is one of them",
+        "ports/channel.py ports/errors.py ports/gateway.py ports/ingress.py ports/notifier.py ports/payments.py"
+        " ports/runtime.py ports/upstream.py",
+    ),
+    (
+        "tests/cli/test_main.py",
+        "parts of every client command, tried through the commands",
+        "cli/client.py cli/failures.py cli/output.py",
+    ),
+    (
+        "tests/ledger/test_ledger.py",
+        "one set of books, whose rules hold for entries, holds and statements together",
+        "ledger/balance.py ledger/entries.py ledger/reservations.py",
+    ),
+    (
+        "tests/metering/test_calls.py",
+        "a call goes through grant, limits and usage; they are tried with it",
+        "metering/grants.py metering/limits.py metering/usage.py",
+    ),
+    (
+        "tests/proxy/test_app.py",
+        "the stages of one exchange, tried over real connections",
+        "proxy/answers.py proxy/desk.py proxy/exchange.py proxy/refusals.py proxy/vendor.py",
+    ),
+    (
+        "tests/providers/gateways/test_openclaw.py",
+        "the WebSocket below the gateway client, tried against a real gateway",
+        "providers/gateways/rpc.py",
+    ),
+    (
+        "tests/providers/payments/test_sandbox.py",
+        "the sandbox vendor's memory",
+        "providers/payments/sandbox_store.py",
+    ),
+    (
+        "tests/providers/runtimes/test_docker.py",
+        "parts of the docker runtime, tried against a real engine",
+        "providers/runtimes/docker_cell.py providers/runtimes/docker_check.py providers/runtimes/docker_network.py",
+    ),
+    (
+        "tests/providers/runtimes/test_process.py",
+        "parts of the process runtime, tried with real processes",
+        "providers/runtimes/detached.py providers/runtimes/keeper.py providers/runtimes/labelled.py"
+        " providers/runtimes/validation.py",
+    ),
+    (
+        "tests/providers/upstreams/test_readers.py",
+        "what the vendors' usage readers share",
+        "providers/upstreams/reading.py",
+    ),
+    (
+        "tests/journeys/test_main_path.py",
+        "what puts the parts together, run as a whole installation in a process of its own",
+        "context.py wiring.py worker.py workflows/access.py workflows/checkout.py workflows/chat.py"
+        " workflows/letters.py workflows/files.py workflows/payments.py instances/drafts.py instances/operations.py",
+    ),
+    (
+        "tests/journeys/test_kill.py",
+        "steps, killed after each of them, with the outside failing in every way it can",
+        "workflows/boot.py workflows/engine.py workflows/lifecycle.py workflows/progress.py workflows/provision.py"
+        " instances/placement.py",
+    ),
+    (
+        "tests/web/test_browser.py",
+        "pages and what they are made of, seen by a real browser in every look",
+        "web/app.py web/progress.py web/render.py web/words.py",
+    ),
+)
+
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    module: (test, reason) for test, reason, modules in _COVERED for module in modules.split()
+}
+"""Module -> (the test that covers it, why)."""
