@@ -34,7 +34,7 @@ check: $(VENV)/.dev ## Check style, types, imports and house rules
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference again
 	@exec $(BIN)/python -m docs.generate
 
-bench: $(VENV)/.dev ## Run the benchmarks [ARGS=…]
+bench: $(VENV)/.dev ## Run a benchmark [ARGS=provision]
 	@exec $(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove .venv and caches; data in ./var stays
