@@ -45,7 +45,7 @@ def sign_up(body: SignUpBody, request: Request, response: Response, ctx: Ctx) ->
         "instance_id": begun.instance.id,
         "email": begun.owner.user.email,
         "status": begun.instance.state,
-        "checkout_url": begun.checkout.url,
+        "checkout_url": begun.checkout_url,
         "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
     }
 

@@ -86,7 +86,7 @@ def create_instance(body: AssistantBody, who: Signed, ctx: Ctx) -> dict[str, Any
         "instance_id": begun.instance.id,
         "email": who.owner.user.email,
         "status": begun.instance.state,
-        "checkout_url": begun.checkout.url,
+        "checkout_url": begun.checkout_url,
         "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
     }
 

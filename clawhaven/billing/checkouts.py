@@ -120,6 +120,11 @@ def overdue(db: Session, now: datetime) -> list[Checkout]:
     )
 
 
+def receipts_of(db: Session, checkout_id: str) -> list[Receipt]:
+    """What was paid for a checkout."""
+    return list(db.scalars(select(Receipt).where(Receipt.checkout_id == checkout_id).order_by(Receipt.created_at)))
+
+
 def add_receipt(db: Session, checkout: Checkout, reference: str, amount_micros: int, now: datetime) -> bool:
     """Book a payment once per vendor payment reference; True the first time."""
     receipt = Receipt(

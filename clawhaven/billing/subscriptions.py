@@ -86,6 +86,18 @@ def of_instance(db: Session, instance_id: str) -> Subscription | None:
     ).first()
 
 
+def of_checkout(db: Session, checkout_id: str) -> Subscription | None:
+    """The subscription that a checkout began."""
+    return db.scalars(select(Subscription).where(Subscription.checkout_id == checkout_id)).one_or_none()
+
+
+def by_reference(db: Session, provider: str, reference: str) -> Subscription | None:
+    """The subscription a vendor speaks of."""
+    return db.scalars(
+        select(Subscription).where(Subscription.provider == provider, Subscription.reference == reference)
+    ).one_or_none()
+
+
 def is_entitled(subscription: Subscription | None) -> bool:
     """True while the assistant may run."""
     return subscription is not None and subscription.state in ENTITLED

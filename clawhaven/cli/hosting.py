@@ -29,7 +29,7 @@ DEMO_USERS = (("demo@example.com", False), ("operator@example.com", True))
 
 
 class Doors:
-    """One ASGI application: /proxy/… to the model proxy (nothing in between), /api/… to the API, the rest to the web."""
+    """One ASGI application: /proxy/… goes to the model proxy, /api/… to the API, the rest to the web."""
 
     def __init__(self, ctx: Context) -> None:
         self.proxy = create_proxy(ctx)

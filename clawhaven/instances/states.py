@@ -40,7 +40,7 @@ MACHINE: Machine[State] = Machine(
     {
         State.PENDING: frozenset({State.PROVISIONING, State.DELETED}),
         State.PROVISIONING: frozenset({State.ACTIVE, State.FAILED, State.DELETED}),
-        State.FAILED: frozenset({State.PROVISIONING, State.SUSPENDED, State.DELETED}),
+        State.FAILED: frozenset({State.PROVISIONING, State.DELETED}),
         State.ACTIVE: frozenset({State.SUSPENDED, State.DELETED}),
         State.SUSPENDED: frozenset({State.ACTIVE, State.DELETED}),
         State.DELETED: frozenset(),

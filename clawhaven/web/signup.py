@@ -60,7 +60,7 @@ def submit_form(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> R
         )
     except (Invalid, Conflict, RateLimited, Unavailable) as error:
         return _refused(request, ctx, values, error)
-    target = begun.checkout.url or f"/checkout/{begun.checkout.id}"
+    target = begun.checkout_url
     response = RedirectResponse(target, 303)
     if begun.session is not None:
         deps.keep_session(ctx, response, begun.session)

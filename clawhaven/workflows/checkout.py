@@ -49,6 +49,7 @@ class Begun:
     owner: Owner
     instance: Instance
     checkout: Checkout
+    checkout_url: str
     session: str | None
 
 
@@ -83,7 +84,7 @@ def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun
         url = f"{ctx.settings.base_url}/checkout/{checkout.id}"
         letter = kinds.welcome(ctx.settings.brand_name, instance.name, url)
         letters.post(db, ctx, f"welcome:{owner.user.id}", letter, owner.account.id)
-    return Begun(owner, instance, page_for(ctx, checkout.id), session)
+    return Begun(owner, instance, checkout, _page_url(ctx, checkout), session)
 
 
 def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
@@ -94,7 +95,7 @@ def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
         _refuse_beyond_plan(db, owner.account.id, checked.plan)
         refuse_when_full(db, ctx, owner.account.id)
         instance, checkout = _open(db, ctx, owner, checked)
-    return Begun(owner, instance, page_for(ctx, checkout.id), None)
+    return Begun(owner, instance, checkout, _page_url(ctx, checkout), None)
 
 
 def page_for(ctx: Context, checkout_id: str) -> Checkout:
@@ -123,6 +124,14 @@ def page_for(ctx: Context, checkout_id: str) -> Checkout:
         ) from error
     with ctx.db.tx() as db:
         return checkouts.attach(db, checkout_id, made.reference, made.url)
+
+
+def _page_url(ctx: Context, checkout: Checkout) -> str:
+    """The vendor's page; while the vendor is down our own page, which leads there as soon as it answers."""
+    try:
+        return page_for(ctx, checkout.id).url or f"{ctx.settings.base_url}/checkout/{checkout.id}"
+    except Unavailable:
+        return f"{ctx.settings.base_url}/checkout/{checkout.id}"
 
 
 def refuse_when_full(db: Session, ctx: Context, account_id: str | None = None) -> None:

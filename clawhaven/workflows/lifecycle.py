@@ -21,7 +21,7 @@ from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, actor: str) -> Operation | None:
     """Suspend now: calls are refused from this transaction on; the gateway stops soon. None when nothing changed."""
     instance = db.get_one(Instance, instance_id)
-    if instance.state not in (State.ACTIVE, State.SUSPENDED, State.FAILED):
+    if instance.state not in (State.ACTIVE, State.SUSPENDED):
         raise IllegalMove(f"The assistant is {instance.state} and cannot be stopped.", state=instance.state)
     now = ctx.clock.now()
     if not states.suspend(db, instance_id, now, reason):
@@ -50,6 +50,9 @@ def ask_start(db: Session, ctx: Context, instance_id: str, actor: str) -> Operat
     instance = db.get_one(Instance, instance_id)
     busy = operations.under_way(db, instance_id)
     if instance.state == State.FAILED:
+        if not subscriptions.is_entitled(subscriptions.of_instance(db, instance_id)):
+            raise PaymentRequired("The subscription has ended; there is nothing to start any more.")
+        audit.record(db, ctx.clock.now(), actor, "instance.retry", instance_id, instance.account_id)
         return provision.ask(db, ctx, instance_id)
     if instance.state == State.SUSPENDED:
         left = [reason for reason in states.reasons(instance) if reason != Reason.OWNER]

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from clawhaven.billing import checkouts, inbox, subscriptions
-from clawhaven.billing.models import Checkout, InboxEvent, Subscription
+from clawhaven.billing.models import Checkout, InboxEvent, Receipt
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.money import format_usd
@@ -17,7 +17,7 @@ from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.ledger import entries
 from clawhaven.notices import kinds
-from clawhaven.ports.payments import VendorState, VendorSubscription
+from clawhaven.ports.payments import Capability, VendorState, VendorSubscription
 from clawhaven.workflows import access, engine, letters, lifecycle, provision
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
@@ -50,6 +50,10 @@ def ask(db: Session, ctx: Context, row: InboxEvent) -> None:
     )
 
 
+UNWANTED = "unwanted"
+"""Paid for an assistant that was given up meanwhile: the money goes back."""
+
+
 @workflow("apply_payment")
 def apply_payment(row_id: str) -> str:
     """Find what the event speaks of, read the vendor's truth, make ours equal."""
@@ -62,7 +66,8 @@ def apply_payment(row_id: str) -> str:
         else:
             close_event(row_id, "ignored", "no checkout of ours has this reference")
             return "ignored"
-        settle_checkout(checkout_id)
+        if settle_checkout(checkout_id) == UNWANTED:
+            give_back(checkout_id)
         close_event(row_id, "handled", "")
     except StepFailed as failure:
         # The row stays `received`; the reconciler asks the vendor again.
@@ -81,11 +86,7 @@ def find_checkout(row_id: str) -> str | None:
             if found is not None:
                 return found.id
         if row.subscription_reference is not None:
-            subscription = (
-                db.query(Subscription)
-                .filter_by(provider=row.provider, reference=row.subscription_reference)
-                .one_or_none()
-            )
+            subscription = subscriptions.by_reference(db, row.provider, row.subscription_reference)
             if subscription is not None:
                 return subscription.checkout_id
     return None
@@ -104,6 +105,25 @@ def settle_checkout(checkout_id: str) -> str:
         return equalise(db, ctx, checkouts.get(db, checkout_id), seen)
 
 
+@step("give_back", attempts=6, wait_seconds=2)
+def give_back(checkout_id: str) -> None:
+    """End the subscription and return the money of a payment that nothing can be given for; once per payment."""
+    ctx = engine.context()
+    now = ctx.clock.now()
+    with ctx.db.read() as db:
+        checkout = checkouts.get(db, checkout_id)
+        subscription = subscriptions.of_checkout(db, checkout_id)
+        paid = checkouts.receipts_of(db, checkout_id)
+    provider = ctx.payment(checkout.provider)
+    if subscription is not None and subscription.state != "canceled":
+        provider.cancel(subscription.reference, at_period_end=False)
+    for receipt in paid:
+        if Capability.REFUND in provider.capabilities:
+            provider.refund(receipt.reference, receipt.amount_micros, f"give-back:{receipt.id}")
+        with ctx.db.tx() as db:
+            _book_refund(db, ctx, checkout, receipt, now)
+
+
 @step("close_event")
 def close_event(row_id: str, state: str, note: str) -> None:
     """The event is done with."""
@@ -115,10 +135,12 @@ def close_event(row_id: str, state: str, note: str) -> None:
 def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState) -> str:
     """Make our rows equal to what the vendor says now. Any number of times, in any order: the same end."""
     now = ctx.clock.now()
+    outcome = seen.checkout_state
     if seen.checkout_state == "paid":
         _book_payment(db, ctx, checkout, seen, now)
-        if checkouts.complete(db, checkout.id, now) and checkout.instance_id:
-            _begin(db, ctx, checkout.instance_id, now)
+        checkouts.complete(db, checkout.id, now)
+        if checkout.instance_id and not _begin(db, ctx, checkout.instance_id, now):
+            outcome = UNWANTED
     elif seen.checkout_state in ("expired", "cancelled"):
         if checkout.state == "open" and checkouts.expire(db, checkout.id, now) and checkout.instance_id:
             checkout.last_outcome = "cancelled"
@@ -127,7 +149,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState) -
         checkout.last_outcome = "declined"
     if seen.subscription is not None:
         _follow_subscription(db, ctx, checkout, seen.subscription, now)
-    return seen.checkout_state
+    return outcome
 
 
 def _book_payment(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, now: datetime) -> None:
@@ -167,22 +189,51 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, seen: VendorSta
     )
 
 
-def _begin(db: Session, ctx: Context, instance_id: str, now: datetime) -> None:
+def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, now: datetime) -> None:
+    wallet = access.wallet_of(db, ctx, checkout.account_id)
+    note = "Returned: the assistant was given up before it was paid"
+    key, amount = f"{receipt.provider}:{receipt.reference}", receipt.amount_micros
+    entries.credit(
+        db,
+        key=f"unplan:{key}",
+        kind="plan_returned",
+        source="subscription_revenue",
+        ledger_account_id=wallet,
+        amount_micros=amount,
+        now=now,
+        ref=checkout.id,
+        note=note,
+    )
+    entries.debit(
+        db,
+        key=f"refund:{key}",
+        kind="refund",
+        to="payments",
+        ledger_account_id=wallet,
+        amount_micros=amount,
+        now=now,
+        ref=checkout.id,
+        note=note,
+    )
+    provider = ctx.payment(checkout.provider)
+    if Capability.REFUND not in provider.capabilities:
+        text = f"{checkout.provider} cannot refund by itself: return {format_usd(amount)} for {checkout.id} by hand."
+        letter = kinds.alert("A refund is waiting for you", text)
+        letters.post_to(db, ctx, f"refund:{key}", letter, ctx.settings.support_address)
+    audit.record(db, now, "workflow:apply_payment", "payment.returned", checkout.id, checkout.account_id)
+
+
+def _begin(db: Session, ctx: Context, instance_id: str, now: datetime) -> bool:
+    """Provision what was paid for, once. False when it was given up before the money came."""
     instance = db.get_one(Instance, instance_id)
-    if instance.state == State.PENDING and instance.deletion_asked_at is None:
-        instance.paid_at = now
-        db.flush()
-        provision.ask(db, ctx, instance_id)
-    else:
-        audit.record(
-            db,
-            now,
-            "workflow:apply_payment",
-            "payment.without_draft",
-            instance_id,
-            instance.account_id,
-            state=instance.state,
-        )
+    if instance.paid_at is not None:
+        return True
+    if instance.state != State.PENDING or instance.deletion_asked_at is not None:
+        return False
+    instance.paid_at = now
+    db.flush()
+    provision.ask(db, ctx, instance_id)
+    return True
 
 
 def _drop_draft(db: Session, ctx: Context, instance_id: str) -> None:
@@ -198,7 +249,7 @@ def _follow_subscription(
     if subscription.instance_id is None:
         return
     instance = db.get_one(Instance, subscription.instance_id)
-    if instance.deletion_asked_at is not None or instance.state in (State.PENDING, State.PROVISIONING, State.DELETED):
+    if instance.deletion_asked_at is not None or instance.state not in (State.ACTIVE, State.SUSPENDED):
         return
     is_entitled = subscriptions.is_entitled(subscription)
     is_suspended = Reason.PAYMENT in reasons(instance)

@@ -210,9 +210,10 @@ def fail(instance_id: str, operation_id: str, code: str, message: str) -> None:
             audit.record(
                 db, now, "workflow:provision", "instance.fail", instance_id, instance.account_id, code=code, why=message
             )
-            url = f"{ctx.settings.base_url}/deploying/{instance_id}"
-            letter = kinds.failed(ctx.settings.brand_name, instance.name, sentence, url)
-            letters.post(db, ctx, f"failed:{operation_id}", letter, instance.account_id)
+            if code != "cancelled":
+                url = f"{ctx.settings.base_url}/deploying/{instance_id}"
+                letter = kinds.failed(ctx.settings.brand_name, instance.name, sentence, url)
+                letters.post(db, ctx, f"failed:{operation_id}", letter, instance.account_id)
     progress.finish(ctx, operation_id, code, sentence)
 
 

@@ -124,3 +124,19 @@ def test_fifty_provisions_at_once_end_with_bounded_boots(tmp_path: Path, databas
         assert house.problems() == []
     finally:
         house.close()
+
+
+def test_paid_after_it_was_given_up_is_paid_back(house: Installation) -> None:
+    house.start()
+    begun = house.sign_up("dan@example.com")
+    cookies, body = dict(begun.cookies), begun.json()
+    assert house.http.delete(f"/api/instances/{body['instance_id']}", cookies=cookies).status_code == 202
+    house.wait_for(body["instance_id"], "deleted")
+    house.pay(body["checkout_url"])
+    house.wait(lambda: house.count("ledger_entry", "kind = 'refund'") == 1, "the refund")
+    house.wait(lambda: house.count("subscription", "state = 'canceled'") == 1, "the subscription to end")
+    ledger = house.http.get("/api/billing/ledger", cookies=cookies).json()["items"]
+    assert [line["kind"] for line in ledger] == ["refund", "plan_returned", "plan", "payment"]
+    assert ledger[0]["balance_after_micros"] == 0
+    assert house.world.list() == []
+    assert house.problems() == []

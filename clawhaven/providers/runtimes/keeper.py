@@ -48,7 +48,7 @@ def start(argv: list[str]) -> int:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(OOM_SCORE)
         env = {name: value for name, value in os.environ.items() if name != "CLAWHAVEN_KEEPER"}
-        os.execve(argv[0], argv, env)  # noqa: S606 - replacing ourselves is the point
+        os.execve(argv[0], argv, env)
     except OSError as error:
         print(f"keeper: {argv[0]}: {error}", file=sys.stderr, flush=True)
     finally:
