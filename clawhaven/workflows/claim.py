@@ -27,7 +27,7 @@ ROUND_SECONDS = 240.0
 ROUNDS = 360
 """360 rounds of 4 minutes: a day. After that the owner asks again on the assistant's page."""
 
-POLL_SECONDS = 20
+POLL_SECONDS = 8
 
 
 def pending_url(db: Session, ctx: Context, instance_id: str) -> str | None:
