@@ -13,6 +13,7 @@ from clawhaven.api.deps import COOKIE, Ctx, Signed, limit, refuse_foreign_origin
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
 from clawhaven.core import audit
+from clawhaven.core.errors import Forbidden
 from clawhaven.notices import kinds
 from clawhaven.workflows import checkout, letters
 
@@ -117,6 +118,9 @@ def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
 @router.post("/auth/keys", status_code=201)
 def make_key(body: KeyBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """A new API key; `key` is shown this once."""
+    beyond = sorted(set(body.scopes) & set(apikeys.SCOPES) - who.scopes)
+    if beyond:
+        raise Forbidden("An API key cannot make one that may do more than itself.", scope=beyond[0])
     now = ctx.clock.now()
     with ctx.db.tx() as db:
         key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clawhaven import __version__
 from clawhaven.api import accounts, billing, channels, chat, errors, instances, status, webhooks
 from clawhaven.context import Context
+from clawhaven.core.errors import AppError, Invalid, NotFound, TooLarge
 
 MAX_BODY_BYTES = 1_000_000
 
 
-class BodyLimit:
-    """Refuses a body beyond the bound before it is read into memory: by its length, or while it arrives."""
+class Bounds:
+    """Refuses what no operation accepts, before it is read: a body beyond the bound (by its length, or while it
+    arrives), and a NUL in the address, which no id has and PostgreSQL cannot compare."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -22,27 +27,57 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > MAX_BODY_BYTES:
-            await _refuse(send)
+        if "\0" in scope["path"]:
+            await _refuse(send, NotFound("Not Found."))
             return
-        seen = 0
+        if b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+            await _refuse(send, Invalid("The query holds a NUL character.", field="query", reason="NUL character"))
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared[:20]) > MAX_BODY_BYTES:
+            await _refuse(send, _too_large())
+            return
+        arriving = _Arriving(receive, send)
+        try:
+            await self.app(scope, arriving.receive, arriving.send)
+        except ClientDisconnect:
+            if not arriving.is_over:
+                raise
+        if arriving.is_over and not arriving.has_answered:
+            await _refuse(send, _too_large())
 
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:
-                return {"type": "http.disconnect"}
-            return message
 
-        await self.app(scope, bounded, send)
+class _Arriving:
+    """One request whose body is counted. Beyond the bound the app sees a client that went away, and its words about
+    that are kept back."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send, self._seen = receive, send, 0
+        self.is_over, self.has_answered = False, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > MAX_BODY_BYTES:
+            self.is_over = True
+            return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.is_over and not self.has_answered:
+            return
+        self.has_answered = True
+        await self._send(message)
 
 
-async def _refuse(send: Send) -> None:
-    body = b'{"error":"too_large","message":"The body has at most 1 MB.","details":{}}'
+def _too_large() -> TooLarge:
+    return TooLarge("The body has at most 1 MB.")
+
+
+async def _refuse(send: Send, error: AppError) -> None:
+    body = json.dumps(error.as_json()).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -62,5 +97,5 @@ def create_app(ctx: Context) -> FastAPI:
     # The addresses that the seeds' customers have in their vendors' settings.
     app.add_api_route("/api/webhook/{provider}", webhooks.receive, methods=["POST"], include_in_schema=False)
     errors.install(app)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Bounds)
     return app

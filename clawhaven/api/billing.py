@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -82,20 +82,36 @@ def account_usage(
 ) -> dict[str, Any]:
     """Usage in a period (default: this month), by day, model, assistant and source."""
     now = ctx.clock.now()
-    start = since or now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = until or now + timedelta(seconds=1)
-    if start.tzinfo is None or end.tzinfo is None:
-        raise Invalid("Times need a zone, as in 2026-01-31T00:00:00Z.", field="since", reason="no time zone")
+    start = _utc(since, "since") if since else now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = _utc(until, "until") if until else now + timedelta(seconds=1)
     with ctx.db.read() as db:
         summary = usage.usage_summary(db, who.account_id, start, end)
         recent = usage.list_usage(db, who.account_id, None, 50)
         return {
             "since": start.isoformat(),
             "until": end.isoformat(),
-            **asdict(summary),
+            "total": _sum(summary.total),
+            "by_day": [_sum(one) for one in summary.by_day],
+            "by_model": [_sum(one) for one in summary.by_model],
+            "by_instance": [_sum(one) for one in summary.by_instance],
+            "by_source": [_sum(one) for one in summary.by_source],
             "calls": [call_json(call) for call in recent.calls],
             "next_cursor": recent.next_cursor,
         }
+
+
+def _sum(line: usage.Sum) -> dict[str, Any]:
+    """What a customer sees of a sum: not what it cost the operator."""
+    return {name: value for name, value in asdict(line).items() if name != "provider_cost_micros"}
+
+
+def _utc(moment: datetime, field: str) -> datetime:
+    if moment.tzinfo is None:
+        raise Invalid("Times need a zone, as in 2026-01-31T00:00:00Z.", field=field, reason="no time zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise Invalid("There is no such time.", field=field, reason="out of range") from None
 
 
 @router.get("/billing/ledger")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from clawhaven.workflows.checkout import TELEGRAM, Form
 
+NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 Line = Annotated[str, StringConstraints(max_length=320)]
 Token = Annotated[str, StringConstraints(max_length=200)]
 
@@ -54,7 +55,7 @@ class TokenBody(Body):
 class KeyBody(Body):
     """A new API key. Scopes: read, write."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "key"
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "key"
     scopes: Annotated[list[str], Field(max_length=8)] = ["read", "write"]
 
 

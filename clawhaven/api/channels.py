@@ -13,7 +13,7 @@ from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.instances import channel_json
 from clawhaven.context import Context
 from clawhaven.core import audit
-from clawhaven.core.errors import Invalid
+from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.instances import connections
 from clawhaven.instances.models import Connection, Instance
 from clawhaven.instances.states import State
@@ -96,4 +96,4 @@ def _connection(db: Session, instance_id: str, channel: str) -> Connection:
     for connection in connections.list_connections(db, instance_id):
         if connection.channel == channel:
             return connection
-    raise Invalid(f"{channel} is not connected.", field="channel", reason="not connected")
+    raise NotFound("This channel is not connected.")

@@ -20,10 +20,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A signed-in caller. `actor` is what the audit log shows."""
+    """A signed-in caller. `actor` is what the audit log shows; `scopes` are a key's, or all in a browser."""
 
     owner: Owner
     actor: str
+    scopes: frozenset[str] = frozenset(apikeys.SCOPES)
 
     @property
     def account_id(self) -> str:
@@ -76,10 +77,11 @@ def _by_key(ctx: Context, request: Request, authorization: str) -> Caller:
         limit(ctx, request, "api-anonymous", ctx.settings.api_per_minute)
         raise Unauthorized("This API key is not valid. Make one in the settings or with `clawhaven auth login`.")
     owner, key = found
+    scopes = frozenset(key.scopes.split())
     needed = "read" if request.method in SAFE_METHODS else "write"
-    if needed not in key.scopes.split():
+    if needed not in scopes:
         raise Forbidden(f"This API key has no {needed} scope.", scope=needed)
-    return Caller(owner, f"key:{key.id}")
+    return Caller(owner, f"key:{key.id}", scopes)
 
 
 def _by_cookie(ctx: Context, request: Request) -> Caller:

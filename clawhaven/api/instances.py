@@ -13,7 +13,7 @@ from clawhaven.api.bodies import AssistantBody, ChangeBody
 from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Ctx, Signed
 from clawhaven.context import Context
-from clawhaven.core.errors import Invalid, Unavailable
+from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.core.logs import redact
 from clawhaven.instances import connections, drafts, health, operations, states, workspace
 from clawhaven.instances.models import Connection, Instance, InstanceEvent, Operation
@@ -160,7 +160,7 @@ def get_operation(instance_id: str, operation_id: str, who: Signed, ctx: Ctx) ->
             select(Operation).where(Operation.id == operation_id, Operation.instance_id == instance_id)
         ).one_or_none()
         if found is None:
-            raise Invalid("There is no such operation.", field="operation_id", reason="unknown")
+            raise NotFound("There is no such operation.")
         return operations.as_json(db, found)
 
 

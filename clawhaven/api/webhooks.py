@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from clawhaven.api.deps import Ctx, limit
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, TooLarge
+from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import BadSignature
 from clawhaven.workflows import payments
 
@@ -44,4 +45,6 @@ def _store(ctx: Context, request: Request, provider: str, body: bytes) -> dict[s
         is_new = payments.receive(ctx, provider, dict(request.headers), body)
     except BadSignature as error:
         raise Invalid("This event is not signed by the payment provider.", code="bad_signature") from error
+    except ProviderError as error:
+        raise Invalid("This event is signed, but not in a shape we know.", code=error.code) from error
     return {"received": True, "duplicate": not is_new}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,13 @@ def join(db: Session, email: str, now: datetime) -> int:
     ahead = db.scalar(
         select(func.count())
         .select_from(Waiting)
-        .where(Waiting.invited_at.is_(None), Waiting.created_at < mine.created_at)
+        .where(
+            Waiting.invited_at.is_(None),
+            or_(
+                Waiting.created_at < mine.created_at,
+                and_(Waiting.created_at == mine.created_at, Waiting.id < mine.id),
+            ),
+        )
     )
     return int(ahead or 0) + 1
 

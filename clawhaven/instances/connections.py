@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -98,11 +98,14 @@ def claim_url(connection: Connection, keys: KeyRing) -> str | None:
 def claim(db: Session, connection_id: str, owner_id: str, username: str | None, now: datetime) -> bool:
     """Record the owner, once. False when somebody else has claimed it."""
     connection = db.get_one(Connection, connection_id)
-    if connection.owner_external_id is not None:
-        return connection.owner_external_id == owner_id
-    connection.owner_external_id, connection.owner_username = owner_id, username
-    connection.claimed_at, connection.claim_token = now, None
-    return True
+    db.execute(
+        update(Connection)
+        .where(Connection.id == connection_id, Connection.owner_external_id.is_(None))
+        .values(owner_external_id=owner_id, owner_username=username, claimed_at=now, claim_token=None)
+        .execution_options(synchronize_session=False)
+    )
+    db.refresh(connection)
+    return connection.owner_external_id == owner_id
 
 
 def disconnect(db: Session, instance_id: str, channel: str | None = None) -> None:

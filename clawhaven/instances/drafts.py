@@ -34,10 +34,12 @@ class Draft:
 
 def check_draft(name: str, persona: str, instructions: str, personas: list[str]) -> Draft:
     """Clean the customer's words. Raises Invalid naming the field and the reason."""
-    cleaned_name = " ".join(_without_controls(name).split())
-    if not 1 <= len(cleaned_name) <= MAX_NAME:
+    cleaned_name = " ".join(_DIRECTIONS.sub("", _without_controls(name)).split())
+    if not 1 <= len(cleaned_name) <= MAX_NAME or not _is_visible(cleaned_name):
         raise Invalid(
-            f"The assistant's name has 1 to {MAX_NAME} characters.", field="assistant_name", reason="wrong length"
+            f"The assistant's name has 1 to {MAX_NAME} visible characters.",
+            field="assistant_name",
+            reason="wrong length",
         )
     if re.search(r"[<>{}\\/`$]", cleaned_name):
         raise Invalid(
@@ -55,6 +57,14 @@ def check_draft(name: str, persona: str, instructions: str, personas: list[str])
     if persona not in personas:
         raise Invalid(f"Personas are {', '.join(personas)}.", field="persona", reason="unknown persona")
     return Draft(cleaned_name, persona, cleaned)
+
+
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff]")
+"""Marks that turn the text after the name around."""
+
+
+def _is_visible(text: str) -> bool:
+    return any(unicodedata.category(c)[0] in "LNPS" for c in text)
 
 
 def _without_controls(text: str, keep: str = "") -> str:

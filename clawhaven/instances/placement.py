@@ -19,6 +19,7 @@ def take_port(db: Session, host: str, instance_id: str, first: int, last: int) -
     mine = db.scalars(select(Port.port).where(Port.host == host, Port.instance_id == instance_id)).one_or_none()
     if mine is not None and first <= mine <= last:
         return mine
+    release_port(db, instance_id)  # one outside the range, or on a host it has left
     taken = set(db.scalars(select(Port.port).where(Port.host == host)))
     for port in range(first, last + 1):
         if port not in taken:
@@ -51,7 +52,7 @@ def take_boot_slot(db: Session, host: str, instance_id: str, slots: int, now: da
     if any(slot.instance_id == instance_id for slot in held):
         return True
     free = sorted(set(range(slots)) - {slot.slot for slot in held})
-    if not free:
+    if len(held) >= slots or not free:
         return False
     try:
         with db.begin_nested():

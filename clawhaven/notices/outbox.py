@@ -9,12 +9,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from clawhaven.core.ids import new_id
-from clawhaven.core.secrets import KeyRing
+from clawhaven.core.secrets import KeyRing, hash_token
 from clawhaven.notices.kinds import Letter
 from clawhaven.notices.models import Notice
 from clawhaven.ports.notifier import Message
 
 PURPOSE = "notice.text"
+KEY_LENGTH = 200
+"""What the column holds; a longer key (one with a long address in it) is kept as its beginning and its hash."""
 
 
 def write(
@@ -23,7 +25,7 @@ def write(
     """Put a letter in the outbox; returns its id, or None when the key was used before."""
     row = Notice(
         id=new_id("not"),
-        key=key,
+        key=key if len(key) <= KEY_LENGTH else f"{key[:100]}:{hash_token(key)}",
         kind=letter.kind,
         account_id=account_id,
         recipient=recipient,
