@@ -14,6 +14,7 @@ from clawhaven.billing import waitlist
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import Forbidden
+from clawhaven.core.secrets import hash_token
 from clawhaven.notices import kinds
 from clawhaven.workflows import checkout, letters
 
@@ -71,7 +72,7 @@ def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
         if owner is not None:
             token = links.issue(db, owner.user.id, now)
             letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
-            letters.post(db, ctx, f"sign-in:{owner.user.id}:{token[:12]}", letter, owner.account.id)
+            letters.post(db, ctx, f"sign-in:{hash_token(token)[:32]}", letter, owner.account.id)
     return {"message": "If there is an account with this email, a sign-in link is on its way."}
 
 
