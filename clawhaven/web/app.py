@@ -41,7 +41,7 @@ ROUTERS = (
 
 def create_app(ctx: Context) -> FastAPI:
     """The site of this installation."""
-    app = FastAPI(title=ctx.settings.brand_name, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.ctx = ctx
     for router in ROUTERS:
         app.include_router(router)

@@ -39,7 +39,7 @@ def show_sign_in(request: Request, visitor: Anyone, next: str = "") -> Response:
 def send_link(request: Request, ctx: Ctx, form: OwnForm) -> Response:
     """Mail a link to a known address; the answer is the same for every other one."""
     deps.limit(ctx, f"sign-in:{deps.client_address(request)}", ctx.settings.sign_in_per_minute)
-    given, next_path = form.get("email")[:320], form.get("next")
+    given, next_path = form.get("email").strip()[:320], form.get("next")
     try:
         email = signup.normalise_email(given)
     except Invalid as error:

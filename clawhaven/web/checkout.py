@@ -11,7 +11,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout
 from clawhaven.context import Context
-from clawhaven.core.errors import Invalid, NotFound
+from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.ports.errors import ProviderError
 from clawhaven.web.deps import Ctx, RowId, SignedIn, read_form
 from clawhaven.web.render import page
@@ -59,7 +59,10 @@ def go_to_checkout(request: Request, ctx: Ctx, owner: SignedIn, checkout_id: Row
     """On to the vendor's page, or to what became of it."""
     with ctx.db.read() as db:
         owned(db, Checkout, checkout_id, owner.account.id)
-    found = checkout.page_for(ctx, checkout_id)
+    try:
+        found = checkout.page_for(ctx, checkout_id)
+    except Unavailable as error:
+        return page(request, "checkout_unreachable.html", error.status, checkout_id=checkout_id)
     if found.state == CheckoutState.COMPLETED:
         return RedirectResponse(f"/deploying/{found.instance_id}" if found.instance_id else "/dashboard", 303)
     if found.state == CheckoutState.OPEN and found.url:

@@ -39,6 +39,7 @@ def show_form(request: Request, ctx: Ctx, visitor: Anyone, email: str = "", plan
 def submit_form(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> Response:
     """Check everything, make account, draft and checkout, and lead to the payment page."""
     values = {name: form.get(name) for name in KEPT}
+    values["email"] = values["email"].strip()
     if "begin" in form.values:  # the landing page's email field: nothing is made yet
         return show_form(request, ctx, visitor, values["email"])
     if not form.is_genuine:
@@ -60,8 +61,7 @@ def submit_form(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> R
         )
     except (Invalid, Conflict, RateLimited, Unavailable) as error:
         return _refused(request, ctx, values, error)
-    target = begun.checkout_url
-    response = RedirectResponse(target, 303)
+    response = RedirectResponse(begun.checkout_url, 303)
     if begun.session is not None:
         deps.keep_session(ctx, response, begun.session)
     return response
@@ -77,7 +77,7 @@ def show_waitlist(request: Request, _visitor: Anyone) -> Response:
 def join_waitlist(request: Request, ctx: Ctx, form: OwnForm) -> Response:
     """Queue; the same address again keeps its place."""
     deps.limit(ctx, f"sign-up:{deps.client_address(request)}", ctx.settings.sign_up_per_minute)
-    given = form.get("email")[:320]
+    given = form.get("email").strip()[:320]
     try:
         email = normalise_email(given)
     except Invalid as error:
@@ -141,8 +141,6 @@ def _wanted(ctx: Context, values: Mapping[str, str]) -> Form:
 
 
 def _refused(request: Request, ctx: Context, values: dict[str, str], error: AppError) -> Response:
-    if "checkout_id" in error.details:  # account and draft exist, only the vendor's page is missing
-        return page(request, "checkout_unreachable.html", error.status, checkout_id=error.details["checkout_id"])
     errors = {str(error.details.get("field", "form")): error.message}
     answer = _form(request, ctx, values, errors, error.status, sign_in_url=error.details.get("sign_in_url"))
     if isinstance(error, RateLimited):

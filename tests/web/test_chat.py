@@ -1,0 +1,64 @@
+"""Chat, with and without JavaScript."""
+
+from __future__ import annotations
+
+import json
+
+from clawhaven.context import Context
+from clawhaven.workflows.chat import MAX_MESSAGE
+from tests.fakes.world import FolderRuntime
+from tests.web.conftest import Visit, draft, token_in
+
+ACCEPT = {"accept": "text/event-stream"}
+
+
+def test_without_javascript_the_answer_is_on_the_page_as_text(mine: Visit, live: str) -> None:
+    path = f"/instances/{live}/chat"
+    page = mine.post(path, message="<b>hello</b>")
+    assert page.status_code == 200
+    assert "You said: &lt;b&gt;hello&lt;/b&gt;" in page.text
+    assert "<b>hello" not in page.text
+
+
+def test_a_stream_carries_the_pieces_and_what_they_cost(mine: Visit, live: str) -> None:
+    path = f"/instances/{live}/chat"
+    token = token_in(mine.get(path).text)
+    answer = mine.http.post(path, data={"csrf": token, "message": "a\nb", "turn": "t" * 32}, headers=ACCEPT)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    kinds = [lines[0].removeprefix("event: ") for lines in events]
+    texts = [json.loads(lines[1].removeprefix("data: "))["text"] for lines in events]
+    assert kinds == ["delta", "final", "usage"]
+    assert texts == ["You said: ", "You said: a\nb", ""]
+
+
+def test_the_form_carries_a_key_that_makes_a_reload_harmless(mine: Visit, live: str) -> None:
+    pages = [mine.get(f"/instances/{live}/chat").text for _ in range(2)]
+    keys = [page.split('name="turn" value="')[1].split('"')[0] for page in pages]
+    assert all(len(key) >= 16 for key in keys)
+    assert keys[0] != keys[1]
+
+
+def test_a_sleeping_assistant_says_so_and_keeps_the_words(mine: Visit, live: str, world: FolderRuntime) -> None:
+    path = f"/instances/{live}/chat"
+    (world.root / live / "RUNNING").unlink()
+    page = mine.post(path, message="are you there?")
+    assert page.status_code == 503
+    assert "The assistant is restarting" in page.text
+    assert "are you there?" in page.text
+    token = token_in(mine.get(path).text)
+    refused = mine.http.post(path, data={"csrf": token, "message": "hello"}, headers=ACCEPT)
+    assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+
+
+def test_too_much_or_nothing_is_refused(mine: Visit, live: str) -> None:
+    for message in ("", "x" * (MAX_MESSAGE + 1)):
+        assert mine.post(f"/instances/{live}/chat", message=message).status_code == 400
+
+
+def test_one_that_is_not_live_has_no_form(mine: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    page = mine.get(f"/instances/{instance_id}/chat").text
+    assert "can talk once it is live" in page
+    assert "<textarea" not in page
+    assert mine.post(f"/instances/{instance_id}/chat", page="/dashboard", message="hi").status_code == 409

@@ -1,0 +1,134 @@
+"""The steps, for owners and for whoever holds the address; the page once it is ready."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from clawhaven.accounts.signup import Owner
+from clawhaven.context import Context
+from clawhaven.instances import operations, states
+from clawhaven.instances.models import Instance
+from clawhaven.web import progress, words
+from tests.fakes.world import FolderRuntime
+from tests.live.telegram_methods import Bot
+from tests.web.conftest import TOKEN, Visit, bring_to_life, draft, state_of, subscribe
+
+
+def test_waiting_for_payment_shows_all_steps_and_the_owner_can_pay(mine: Visit, visit: Visit) -> None:
+    instance_id = draft(mine)
+    page = mine.get(f"/deploying/{instance_id}").text
+    assert page.count('data-state="waiting"') == 7
+    assert "Finish the payment" in page
+    assert '<noscript><meta http-equiv="refresh"' in page
+    public = visit.get(f"/deploying/{instance_id}").text
+    assert public.count('data-state="waiting"') == 7
+    for private in ("Ada", "alice", "/checkout/", "/ready/"):
+        assert private not in public
+
+
+def test_a_live_one_leads_its_owner_on_and_tells_others_little(mine: Visit, visit: Visit, live: str) -> None:
+    answer = mine.get(f"/deploying/{live}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/ready/{live}")
+    public = visit.get(f"/deploying/{live}").text
+    assert "The assistant is live" in public
+    assert "Ada" not in public
+    assert f"/ready/{live}" not in public
+
+
+def test_a_failure_shows_its_reason_and_only_the_owner_tries_again(
+    mine: Visit, visit: Visit, stranger: Visit, ctx: Context
+) -> None:
+    instance_id = draft(mine)
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        states.begin_provisioning(db, instance_id, now)
+        operation = operations.open_operation(db, instance_id, "provision", now, done=["payment_confirmed"])
+        operations.end_step(db, operation.id, "wait_ready", now, "failed")
+        operations.close(db, operation.id, now, "not_ready", "It was too slow.")
+        states.fail(db, instance_id, now, "not_ready", "It was too slow.")
+    path = f"/deploying/{instance_id}"
+    for page in (mine.get(path).text, visit.get(path).text):
+        assert "It was too slow." in page
+        assert 'data-state="failed"' in page
+        assert "meta http-equiv" not in page
+    assert "Try again" in mine.get(path).text
+    assert f"{path}/retry" not in visit.get(path).text
+    assert stranger.post(f"{path}/retry", page="/dashboard").status_code == 404
+    assert visit.post(f"{path}/retry", page="/sign-in").status_code == 401
+    assert state_of(ctx, instance_id) == "failed"
+    unpaid = mine.post(f"{path}/retry", page=path)
+    assert unpaid.status_code == 402
+    assert "A payment is missing" in unpaid.text
+    subscribe(ctx, instance_id)
+    assert mine.post(f"{path}/retry", page=path).status_code == 303
+    assert state_of(ctx, instance_id) == "provisioning"
+
+
+def test_ready_shows_chat_link_claim_link_and_code(mine: Visit, ctx: Context, world: FolderRuntime, bot: Bot) -> None:
+    instance_id = draft(mine, telegram_bot_token=TOKEN)
+    early = mine.get(f"/ready/{instance_id}")
+    assert (early.status_code, early.headers["location"]) == (303, f"/deploying/{instance_id}")
+    bring_to_life(ctx, world, instance_id)
+    page = mine.get(f"/ready/{instance_id}").text
+    assert f'href="/instances/{instance_id}/chat"' in page
+    assert "https://t.me/ada_haven_bot?start=" in page
+    assert 'src="data:image/svg+xml' in page
+    assert TOKEN not in page
+
+
+def test_ready_is_the_owners(stranger: Visit, visit: Visit, live: str) -> None:
+    assert stranger.get(f"/ready/{live}").status_code == 404
+    assert visit.get(f"/ready/{live}").headers["location"] == f"/sign-in?next=/ready/{live}"
+
+
+@pytest.mark.parametrize("path", ["/deploying/ins_unknown", "/deploying/ins_unknown/events", "/deploying/%00"])
+def test_a_guess_finds_nothing(visit: Visit, path: str) -> None:
+    assert visit.get(path).status_code == 404
+
+
+def test_a_cancelled_draft_says_so(mine: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    with ctx.db.tx() as db:
+        db.get_one(Instance, instance_id).deletion_asked_at = ctx.clock.now()
+    page = mine.get(f"/deploying/{instance_id}").text
+    assert "This order was cancelled" in page
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_stream_follows_from_payment_to_life_and_ends(
+    served: Context, world: FolderRuntime, mine: Visit, owner: Owner
+) -> None:
+    world.boot_seconds = 0.5
+    instance_id = draft(mine)
+    seen: list[dict[str, Any]] = []
+    with (
+        httpx2.Client(base_url=served.settings.base_url, timeout=60) as http,
+        http.stream("GET", f"/deploying/{instance_id}/events") as stream,
+    ):
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.headers["x-accel-buffering"] == "no"
+        for line in stream.iter_lines():
+            if not line.startswith("data: "):
+                continue
+            seen.append(json.loads(line.removeprefix("data: ")))
+            if len(seen) == 1:
+                page = mine.get(f"/deploying/{instance_id}").text
+                checkout = page.split('href="/checkout/')[1].split('"')[0]
+                vendor = mine.get(f"/checkout/{checkout}").headers["location"]
+                http.post(vendor, data={"outcome": "paid", "duplicate": "2"})
+    assert seen[0]["state"] == "pending"
+    assert [step["state"] for step in seen[-1]["steps"]] == ["done"] * 7
+    assert seen[-1]["is_over"] is True
+    assert any(step["state"] == "running" for view in seen for step in view["steps"])
+    assert owner.user.email not in json.dumps(seen)
+
+
+def test_every_step_and_state_has_its_words() -> None:
+    assert {step for steps in operations.STEPS.values() for step in steps} <= words.STEPS.keys()
+    assert set(operations.STEPS) <= words.OPERATIONS.keys()
+    assert set(states.State) == set(progress.HEADLINES) == set(words.BADGES)
+    assert set(states.Reason) == set(words.REASONS)
