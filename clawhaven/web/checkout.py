@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 from clawhaven.accounts.ownership import owned
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout
-from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.ports.errors import ProviderError
 from clawhaven.web.deps import Ctx, RowId, SignedIn, read_form
@@ -122,8 +121,3 @@ def _number(form: dict[str, str], name: str, largest: int) -> float:
     if not text.isascii() or not text.replace(".", "", 1).isdigit() or float(text) > largest:
         raise Invalid(f"{name} is a number from 0 to {largest}.", field=name, reason="not such a number")
     return float(text)
-
-
-def is_hosting(ctx: Context) -> bool:
-    """True where payments are play money."""
-    return not ctx.settings.is_production and "sandbox" in ctx.payments

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from sqlalchemy import select
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.instances.models import Instance
@@ -40,15 +41,15 @@ def show_usage(request: Request, ctx: Ctx, owner: SignedIn, cursor: str | None =
     with ctx.db.read() as db:
         month = usage_summary(db, owner.account.id, month_start(now), now + timedelta(seconds=1))
         calls = list_usage(db, owner.account.id, cursor, CALLS)
-        names = {row.instance_id: db.get(Instance, row.instance_id) for row in calls.calls}
-        names |= {row.key: db.get(Instance, row.key) for row in month.by_instance}
+        mine = select(Instance.id, Instance.name).where(Instance.account_id == owner.account.id)
+        names = {instance_id: name for instance_id, name in db.execute(mine)}
     return page(
         request,
         "usage.html",
         month=month,
         bars=draw(month.by_day, now),
         calls=calls,
-        names={key: found.name if found else key for key, found in names.items()},
+        names=names,
         now=now,
     )
 
