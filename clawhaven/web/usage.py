@@ -42,7 +42,7 @@ def show_usage(request: Request, ctx: Ctx, owner: SignedIn, cursor: str | None =
         month = usage_summary(db, owner.account.id, month_start(now), now + timedelta(seconds=1))
         calls = list_usage(db, owner.account.id, cursor, CALLS)
         mine = select(Instance.id, Instance.name).where(Instance.account_id == owner.account.id)
-        names = {instance_id: name for instance_id, name in db.execute(mine)}
+        names = dict(db.execute(mine).tuples().all())
     return page(
         request,
         "usage.html",
