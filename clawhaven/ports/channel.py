@@ -69,4 +69,10 @@ class ClaimableChannel(Channel, Protocol):
     def claim_owner(
         self, credentials: Mapping[str, str], token: str, offset: int, timeout_seconds: int = 25
     ) -> OwnerClaim:
-        """One look, of at most `timeout_seconds`, for whoever opened the link that carries `token`."""
+        """One look, of at most `timeout_seconds`, for whoever opened the link that carries `token`.
+
+        It answers nobody and keeps the claim findable: it may be recorded by nobody yet.
+        """
+
+    def confirm_claim(self, credentials: Mapping[str, str], next_offset: int, user_id: str) -> None:
+        """Call once a found claim is recorded: use it up on the network and tell its owner. A repeat is harmless."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -18,7 +17,7 @@ from pydantic import field_validator
 
 from clawhaven.core.secrets import same
 from clawhaven.core.settings import EnvSettings, Settings
-from clawhaven.ports.channel import BotInfo, ChannelConfig, Field
+from clawhaven.ports.channel import BotInfo, ChannelConfig, Field, OwnerClaim
 from clawhaven.ports.errors import ProviderError
 
 DEFAULT_API_URL: Final = "https://api.telegram.org"
@@ -51,17 +50,8 @@ class _Redaction(logging.Filter):
 logging.getLogger("httpx2").addFilter(_Redaction())
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerClaim:
-    """What one look at the bot's messages found. `next_offset` goes into the next look."""
-
-    user_id: str | None
-    username: str | None
-    next_offset: int
-
-
 class Telegram:
-    """Implements ports.channel.Channel, and the one-time owner link."""
+    """Implements ports.channel.ClaimableChannel."""
 
     name = "telegram"
     label = "Telegram"
@@ -143,29 +133,38 @@ class Telegram:
     def claim_owner(
         self, credentials: Mapping[str, str], token: str, offset: int, timeout_seconds: int = 25
     ) -> OwnerClaim:
-        """One long poll for `/start <token>` in a private chat; only whoever sends it gets an answer.
+        """One long poll for `/start <token>` in a private chat. It finds only: nobody gets an answer.
 
-        Only while the gateway's own Telegram channel is off: Telegram allows one reader per bot. Messages up to
-        the claim are used up, later ones are left for the gateway. Asking again with the same offset is safe.
+        Only while the gateway's own Telegram channel is off: Telegram allows one reader per bot. Messages before
+        `offset` are used up; the claim itself and what follows stay with Telegram until `confirm_claim`, so that
+        whoever dies before the claim is recorded finds it again, with any offset that a look has given.
         ProviderError: as `probe`, and transient `bot_in_use` when another program reads this bot's messages.
         """
         if not _START_TOKEN.fullmatch(token):
             raise ValueError("A start token has 1 to 64 letters, digits, - or _.")
-        bot = _token(credentials)
         wait = max(0, min(timeout_seconds, _LONGEST_POLL_SECONDS))
         # No allowed_updates: Telegram would remember the choice for the gateway's own polls.
-        updates = self._poll(bot, {"offset": offset, "timeout": wait}, wait)
+        updates = self._poll(_token(credentials), {"offset": offset, "timeout": wait}, wait)
         next_offset = offset
         for update in updates:
             next_offset = max(next_offset, int(update["update_id"]) + 1)
             sender = _claimant(update, token)
-            if sender is None:
-                continue
-            # Confirms the claim, or the gateway would read "/start …" as its first message.
-            self._poll(bot, {"offset": next_offset, "timeout": 0, "limit": 1}, 0)
-            self._confirm(bot, int(sender["id"]))
-            return OwnerClaim(str(sender["id"]), _username(sender), next_offset)
+            if sender is not None:
+                return OwnerClaim(str(sender["id"]), _username(sender), next_offset)
         return OwnerClaim(None, None, next_offset)
+
+    def confirm_claim(self, credentials: Mapping[str, str], next_offset: int, user_id: str) -> None:
+        """Use up the claim's message, or the gateway would read "/start …" as its first, and tell the owner.
+
+        After the claim is recorded and before the gateway's own channel is on. A repeat sends the sentence again.
+        ProviderError: as `claim_owner`; none when only the sentence could not be delivered.
+        ValueError for a user id that is none.
+        """
+        if not _USER_ID.fullmatch(user_id):
+            raise ValueError("An owner on Telegram is a numeric user id.")
+        bot = _token(credentials)
+        self._poll(bot, {"offset": next_offset, "timeout": 0, "limit": 1}, 0)
+        self._tell(bot, int(user_id))
 
     def _poll(self, bot: str, params: dict[str, Any], wait: int) -> list[dict[str, Any]]:
         try:
@@ -183,7 +182,7 @@ class Telegram:
             raise _unexpected()
         return found
 
-    def _confirm(self, bot: str, chat_id: int) -> None:
+    def _tell(self, bot: str, chat_id: int) -> None:
         try:
             self._call(bot, "sendMessage", {"chat_id": chat_id, "text": _CLAIMED})
         except ProviderError as error:  # the claim stands whether or not its answer arrived

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from clawhaven.core.settings import Settings
-from clawhaven.ports.channel import BotInfo
+from clawhaven.ports.channel import BotInfo, OwnerClaim
 from clawhaven.ports.errors import ProviderError
-from clawhaven.providers.channels.telegram import OwnerClaim, Telegram
+from clawhaven.providers.channels.telegram import Telegram
 from tests.live.telegram_methods import Bot
 from tests.live.telegram_server import TelegramServer
 
@@ -215,8 +215,46 @@ def test_whoever_opens_the_link_becomes_the_owner(channel: Telegram, server: Tel
     update = server.say(bot, OWNER, f"/start {CLAIM}", username="alex")
     waiting.join(30)
     assert claims == [OwnerClaim(str(OWNER), "alex", update["update_id"] + 1)]
+    channel.confirm_claim(CREDENTIALS, claims[0].next_offset, str(OWNER))
     (answer,) = server.wait_sent(bot)
     assert answer.chat_id == OWNER
+
+
+def test_a_claim_that_is_not_recorded_is_neither_answered_nor_used_up(
+    channel: Telegram, server: TelegramServer, bot: Bot
+) -> None:
+    server.say(bot, STRANGER, "let me in")
+    start = server.say(bot, OWNER, f"/start {CLAIM}")
+    hello = server.say(bot, OWNER, "hello")
+    first = channel.claim_owner(CREDENTIALS, CLAIM, 0, 0)
+    assert server.sent(bot) == []
+    assert start in server.unread(bot)
+    assert channel.claim_owner(CREDENTIALS, CLAIM, 0, 0) == first  # killed before its record, begun again
+    for _ in range(2):
+        channel.confirm_claim(CREDENTIALS, first.next_offset, str(OWNER))
+        assert server.unread(bot) == [hello]
+    assert {message.chat_id for message in server.sent(bot)} == {OWNER}
+
+
+def test_a_claim_that_could_not_be_used_up_is_not_called_done(
+    channel: Telegram, server: TelegramServer, bot: Bot
+) -> None:
+    server.say(bot, OWNER, f"/start {CLAIM}")
+    found = channel.claim_owner(CREDENTIALS, CLAIM, 0, 0)
+    server.fail(bot, "getUpdates", 502, "trouble")
+    with pytest.raises(ProviderError) as caught:
+        channel.confirm_claim(CREDENTIALS, found.next_offset, str(OWNER))
+    assert not caught.value.permanent
+    assert server.sent(bot) == []
+
+
+@pytest.mark.parametrize("user_id", ["", "0", "-100200", "@alex", "1 OR 1"])
+def test_nobody_is_told_under_an_id_that_is_none(
+    channel: Telegram, server: TelegramServer, bot: Bot, user_id: str
+) -> None:
+    with pytest.raises(ValueError, match="user id"):
+        channel.confirm_claim(CREDENTIALS, 1, user_id)
+    assert server.calls(bot) == []
 
 
 def test_nobody_else_is_owner_or_gets_an_answer(channel: Telegram, server: TelegramServer, bot: Bot) -> None:
@@ -238,7 +276,8 @@ def test_the_gateway_gets_what_comes_after_the_claim_and_nothing_before(
     server.say(bot, STRANGER, "let me in")
     server.say(bot, OWNER, f"/start {CLAIM}")
     hello = server.say(bot, OWNER, "hello")
-    assert channel.claim_owner(CREDENTIALS, CLAIM, 0, 0).user_id == str(OWNER)
+    found = channel.claim_owner(CREDENTIALS, CLAIM, 0, 0)
+    channel.confirm_claim(CREDENTIALS, found.next_offset, str(found.user_id))
     assert server.unread(bot) == [hello]
 
 
@@ -251,17 +290,12 @@ def test_a_long_backlog_is_read_in_pieces(channel: Telegram, server: TelegramSer
     assert channel.claim_owner(CREDENTIALS, CLAIM, first.next_offset, 0).user_id == str(OWNER)
 
 
-def test_asking_again_after_a_crash_finds_the_same_owner(channel: Telegram, server: TelegramServer, bot: Bot) -> None:
-    server.say(bot, OWNER, f"/start {CLAIM}")
-    found = channel._poll(TOKEN, {"offset": 0, "timeout": 0}, 0)
-    assert len(found) == 1  # read, then killed before anything was confirmed
-    assert channel.claim_owner(CREDENTIALS, CLAIM, 0, 0).user_id == str(OWNER)
-
-
 def test_a_claim_stands_though_its_answer_fails(channel: Telegram, server: TelegramServer, bot: Bot) -> None:
     server.say(bot, OWNER, f"/start {CLAIM}")
     server.fail(bot, "sendMessage", 403, "Forbidden: bot was blocked by the user")
-    assert channel.claim_owner(CREDENTIALS, CLAIM, 0, 0).user_id == str(OWNER)
+    found = channel.claim_owner(CREDENTIALS, CLAIM, 0, 0)
+    channel.confirm_claim(CREDENTIALS, found.next_offset, str(OWNER))
+    assert (found.user_id, server.sent(bot), server.unread(bot)) == (str(OWNER), [], [])
 
 
 def test_a_webhook_in_the_way_is_removed_without_losing_messages(
