@@ -78,15 +78,14 @@ def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
 
 @router.post("/auth/link/redeem")
 def redeem_link(body: TokenBody, request: Request, response: Response, ctx: Ctx) -> dict[str, Any]:
-    """Use a sign-in link's token up: sets the session cookie."""
+    """Use a sign-in link's token up: sets the session cookie. The first one ends every session and key before it."""
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
-    now = ctx.clock.now()
+    agent, old = request.headers.get("user-agent", ""), request.cookies.get(COOKIE, "")
     with ctx.db.tx() as db:
-        user_id = links.redeem(db, body.token, now)
-        agent = request.headers.get("user-agent", "")
-        token = sessions.open_session(db, user_id, now, days=ctx.settings.session_days, user_agent=agent)
-        audit.record(db, now, f"user:{user_id}", "session.open", user_id)
+        token = links.sign_in(
+            db, body.token, ctx.clock.now(), days=ctx.settings.session_days, user_agent=agent, replaces=old
+        )
     set_cookie(response, ctx, token)
     return {"message": "Signed in."}
 
@@ -118,7 +117,7 @@ def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.post("/auth/keys", status_code=201)
 def make_key(body: KeyBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """A new API key; `key` is shown this once."""
+    """A new API key; `key` is shown this once. Needs an address that a mailed link has proved."""
     beyond = sorted(set(body.scopes) & set(apikeys.SCOPES) - who.scopes)
     if beyond:
         raise Forbidden("An API key cannot make one that may do more than itself.", scope=beyond[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
@@ -81,14 +82,29 @@ async def _refuse(send: Send, error: AppError) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Described(FastAPI):
+    """An application whose description leaves out the framework's own 422: what is wrong is a 400 here."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        found = super().openapi()
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            found["components"]["schemas"].pop(name, None)
+        return found
+
+
 def create_app(ctx: Context) -> FastAPI:
     """The API of this installation, mounted at the root with every path under /api."""
-    app = FastAPI(
+    app = Described(
         title=f"{ctx.settings.brand_name} API",
         version=__version__,
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=errors.ERRORS,
     )
     app.state.ctx = ctx

@@ -17,7 +17,7 @@ from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.instances import connections
 from clawhaven.instances.models import Connection, Instance
 from clawhaven.instances.states import State
-from clawhaven.workflows import checkout, claim, lifecycle
+from clawhaven.workflows import checkout, lifecycle, listening
 
 router = APIRouter(prefix="/instances/{instance_id}", tags=["channels"])
 
@@ -60,7 +60,7 @@ def listen_for_owner(instance_id: str, channel: str, who: Signed, ctx: Ctx) -> d
     with ctx.db.tx() as db:
         owned(db, Instance, instance_id, who.account_id)
         found = _connection(db, instance_id, channel)
-        claim.listen(db, ctx, instance_id)
+        listening.listen(db, ctx, instance_id)
         return channel_json(ctx, found)
 
 
@@ -88,7 +88,7 @@ def _connect(ctx: Context, who: Caller, instance_id: str, channel: str, given: d
         audit.record(db, now, who.actor, "channel.connect", connection.id, who.account_id, channel=channel)
         if instance.state in (State.ACTIVE, State.SUSPENDED):
             lifecycle.ask_configure(db, ctx, instance_id, who.actor, [channel])
-            claim.listen(db, ctx, instance_id)
+            listening.listen(db, ctx, instance_id)
         return channel_json(ctx, connection)
 
 

@@ -20,7 +20,7 @@ from clawhaven.instances.models import Connection, Instance, InstanceEvent, Oper
 from clawhaven.instances.states import Reason, State
 from clawhaven.metering import prices, usage
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import checkout, lifecycle
+from clawhaven.workflows import checkout, lifecycle, wake
 
 router = APIRouter(prefix="/instances", tags=["instances"])
 
@@ -123,7 +123,7 @@ def start(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """Start a stopped assistant, or try a failed one again."""
     with ctx.db.tx() as db:
         owned(db, Instance, instance_id, who.account_id)
-        return _accepted(db, lifecycle.ask_start(db, ctx, instance_id, who.actor))
+        return _accepted(db, wake.ask_start(db, ctx, instance_id, who.actor))
 
 
 @router.post("/{instance_id}/stop", status_code=202)
