@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from clawhaven.billing.plans import Catalogue
 from clawhaven.core.clock import Clock
@@ -37,7 +36,7 @@ class Context:
     notifier: Notifier
     ingress: Ingress
     gateway: Gateway
-    host: str = field(default_factory=socket.gethostname)
+    host: str
 
     def runtime(self, name: str) -> Runtime:
         """A runtime that is switched on here. Raises Invalid naming the ones that are."""

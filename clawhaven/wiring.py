@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any, cast
@@ -95,6 +96,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         notifier=cast(Notifier, _make("notifiers", settings.notifier, settings)),
         ingress=cast(Ingress, _make("ingress", settings.ingress, settings)),
         gateway=cast(Gateway, _make("gateways", "openclaw", settings)),
+        host=settings.host_name or socket.gethostname(),
     )
 
 
@@ -111,6 +113,11 @@ def check(settings: Settings) -> list[str]:
                 continue
             if settings.is_production and getattr(cls, "is_for_production", True) is False:
                 problems.append(f"{setting}={name}: this provider is for trying things out and refuses production.")
+    if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
+        problems.append(
+            "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
+            " or accept it with ALLOW_WEAK_ISOLATION=true."
+        )
     try:
         keys = settings.keys()
         if keys:

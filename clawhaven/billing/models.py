@@ -45,6 +45,8 @@ class Subscription(Base):
     is_ending: Mapped[bool] = mapped_column(default=False)
     period_start_at: Mapped[datetime]
     period_end_at: Mapped[datetime]
+    checked_at: Mapped[datetime] = mapped_column(index=True)
+    """When the vendor was last asked about it."""
     created_at: Mapped[datetime]
 
 

@@ -62,12 +62,13 @@ def mirror(db: Session, checkout: Checkout, vendor: VendorSubscription, now: dat
             is_ending=vendor.cancel_at_period_end,
             period_start_at=vendor.current_period_start,
             period_end_at=vendor.current_period_end,
+            checked_at=now,
             created_at=now,
         )
         db.add(row)
         db.flush()
         return row
-    row.is_ending = vendor.cancel_at_period_end
+    row.is_ending, row.checked_at = vendor.cancel_at_period_end, now
     row.period_start_at, row.period_end_at = vendor.current_period_start, vendor.current_period_end
     db.flush()
     if state is not None and state in MACHINE.moves[SubscriptionState(row.state)]:
@@ -84,6 +85,18 @@ def of_instance(db: Session, instance_id: str) -> Subscription | None:
         .order_by(Subscription.created_at.desc())
         .limit(1)
     ).first()
+
+
+def unchecked(db: Session, before: datetime, limit: int) -> list[Subscription]:
+    """Subscriptions that may still change and whose vendor was not asked since then, longest ago first."""
+    return list(
+        db.scalars(
+            select(Subscription)
+            .where(Subscription.checked_at < before, Subscription.state != SubscriptionState.CANCELED)
+            .order_by(Subscription.checked_at, Subscription.id)
+            .limit(limit)
+        )
+    )
 
 
 def of_checkout(db: Session, checkout_id: str) -> Subscription | None:

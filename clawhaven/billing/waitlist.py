@@ -35,6 +35,11 @@ def join(db: Session, email: str, now: datetime) -> int:
     return int(ahead or 0) + 1
 
 
+def invited(db: Session, since: datetime) -> int:
+    """How many were invited since then: their places are kept."""
+    return int(db.scalar(select(func.count()).select_from(Waiting).where(Waiting.invited_at >= since)) or 0)
+
+
 def invite_next(db: Session, free_places: int, now: datetime) -> list[str]:
     """Mark the next people as invited and return their emails; at most `free_places`."""
     if free_places <= 0:

@@ -89,6 +89,10 @@ class Settings(EnvSettings):
         SecretStr(""), description="32 bytes as hex or base64; several, newest first, for rotation."
     )
     runtime: str = Field("process", description="Where new instances run: process or docker.")
+    allow_weak_isolation: bool = Field(
+        False, description="Let production use the process runtime, where assistants run as our own user."
+    )
+    host_name: str = Field("", description="Name of this host in the books. Default: the machine's host name.")
     payments: str = Field("sandbox", description="Which provider takes payments.")
     notifier: str = Field("console", description="How mail leaves: console or smtp.")
     ingress: str = Field("direct", description="How instances are reached from outside: direct.")

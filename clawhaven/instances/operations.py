@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from clawhaven.core.ids import new_id
@@ -107,6 +107,28 @@ def under_way(db: Session, instance_id: str) -> Operation | None:
         .order_by(Operation.created_at)
         .limit(1)
     ).first()
+
+
+def failures(db: Session, instance_id: str, kind: str, since: datetime) -> int:
+    """How often this kind of operation has failed since then."""
+    counted = select(func.count()).where(
+        Operation.instance_id == instance_id,
+        Operation.kind == kind,
+        Operation.state == "failed",
+        Operation.created_at >= since,
+    )
+    return int(db.scalar(counted) or 0)
+
+
+def queued(db: Session, instance_id: str) -> list[Operation]:
+    """Operations that wait for their turn, oldest first."""
+    return list(
+        db.scalars(
+            select(Operation)
+            .where(Operation.instance_id == instance_id, Operation.state == "queued")
+            .order_by(Operation.created_at, Operation.id)
+        )
+    )
 
 
 def steps(db: Session, operation_id: str) -> list[Progress]:

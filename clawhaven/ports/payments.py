@@ -77,13 +77,20 @@ class VendorSubscription:
 
 
 @dataclass(frozen=True, slots=True)
+class VendorPayment:
+    """A payment that succeeded. `reference` is what a refund names."""
+
+    reference: str
+    amount_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class VendorState:
-    """The vendor's current truth about one checkout and its subscription."""
+    """The vendor's current truth about one checkout, every payment that came of it, and its subscription."""
 
     checkout_state: str
     """`open`, `paid`, `declined`, `cancelled` or `expired`."""
-    paid_micros: int
-    payment_reference: str | None
+    payments: tuple[VendorPayment, ...]
     subscription: VendorSubscription | None
 
 

@@ -9,7 +9,6 @@ from fastapi.responses import RedirectResponse, Response
 
 from clawhaven.accounts import links, sessions, signup
 from clawhaven.context import Context
-from clawhaven.core import audit
 from clawhaven.core.errors import Invalid, RateLimited, Unauthorized
 from clawhaven.core.secrets import hash_token
 from clawhaven.notices import kinds
@@ -63,15 +62,10 @@ def show_link(request: Request, _visitor: Anyone, token: Token) -> Response:
 def use_link(request: Request, ctx: Ctx, visitor: Anyone, _form: OwnForm, token: Token) -> Response:
     """Use the link up and open a session."""
     deps.limit(ctx, f"sign-in-link:{deps.client_address(request)}", ctx.settings.sign_in_per_minute * 4)
-    now = ctx.clock.now()
+    agent, days = request.headers.get("user-agent", ""), ctx.settings.session_days
     try:
         with ctx.db.tx() as db:
-            user_id = links.redeem(db, token, now)
-            if visitor.session:
-                sessions.close_session(db, visitor.session)
-            agent = request.headers.get("user-agent", "")
-            session = sessions.open_session(db, user_id, now, days=ctx.settings.session_days, user_agent=agent)
-            audit.record(db, now, f"user:{user_id}", "session.open", user_id)
+            session = links.sign_in(db, token, ctx.clock.now(), days=days, user_agent=agent, replaces=visitor.session)
     except Unauthorized as error:
         return page(request, "sign_in.html", error.status, next_path="", email="", error=error.message)
     wanted = request.cookies.get(NEXT_COOKIE, "")

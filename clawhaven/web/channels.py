@@ -22,7 +22,7 @@ from clawhaven.ports.channel import Channel
 from clawhaven.web import deps
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
-from clawhaven.workflows import checkout, claim, lifecycle
+from clawhaven.workflows import checkout, lifecycle, listening
 
 router = APIRouter(prefix="/instances/{instance_id}/channels")
 
@@ -61,7 +61,7 @@ def connect(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance
             audit.record(db, now, deps.actor(owner), "channel.connect", made.id, instance.account_id, channel=name)
             if instance.state in (State.ACTIVE, State.SUSPENDED):
                 lifecycle.ask_configure(db, ctx, instance_id, deps.actor(owner), [name])
-                claim.listen(db, ctx, instance_id)
+                listening.listen(db, ctx, instance_id)
     except (Invalid, Conflict, Unavailable) as error:
         if isinstance(error, IllegalMove) or name not in ctx.channels:
             raise
@@ -75,7 +75,7 @@ def listen(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId, name: 
     with ctx.db.tx() as db:
         owned(db, Instance, instance_id, owner.account.id)
         _connected(db, instance_id, name)
-        claim.listen(db, ctx, instance_id)
+        listening.listen(db, ctx, instance_id)
     return RedirectResponse(f"/instances/{instance_id}/channels?done=listening", 303)
 
 

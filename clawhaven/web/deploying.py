@@ -16,7 +16,7 @@ from clawhaven.instances.states import State
 from clawhaven.web import deps, progress, streams
 from clawhaven.web.deps import Anyone, Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
-from clawhaven.workflows import lifecycle
+from clawhaven.workflows import wake
 
 router = APIRouter()
 
@@ -59,7 +59,7 @@ def try_again(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId) -> 
     """Build it once more after a failure."""
     with ctx.db.tx() as db:
         owned(db, Instance, instance_id, owner.account.id)
-        lifecycle.ask_start(db, ctx, instance_id, deps.actor(owner))
+        wake.ask_start(db, ctx, instance_id, deps.actor(owner))
     return RedirectResponse(f"/deploying/{instance_id}", 303)
 
 

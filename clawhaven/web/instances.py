@@ -20,7 +20,7 @@ from clawhaven.web import deps, progress, streams, words
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
 from clawhaven.web.signup import check_draft_fields
-from clawhaven.workflows import lifecycle
+from clawhaven.workflows import lifecycle, wake
 
 router = APIRouter(prefix="/instances/{instance_id}")
 
@@ -55,7 +55,7 @@ async def stream_operation(request: Request, ctx: Ctx, owner: SignedIn, instance
 @router.post("/start")
 def start(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId) -> Response:
     """Wake it, or try a failed one again."""
-    return _act(ctx, owner, instance_id, "start", lambda db, who: lifecycle.ask_start(db, ctx, instance_id, who))
+    return _act(ctx, owner, instance_id, "start", lambda db, who: wake.ask_start(db, ctx, instance_id, who))
 
 
 @router.post("/stop")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, not_, select
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions, signup
@@ -29,6 +30,9 @@ from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import letters
 
 TELEGRAM = "telegram"
+
+DRAFT_LIFE = timedelta(minutes=60)
+"""So long an unpaid draft holds a place. Paid later it is served all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +140,24 @@ def _page_url(ctx: Context, checkout: Checkout) -> str:
 
 def refuse_when_full(db: Session, ctx: Context, account_id: str | None = None) -> None:
     """Raises AtCapacity when every place is taken by a customer with an assistant that is not deleted."""
-    customers = select(func.count(func.distinct(Instance.account_id))).where(Instance.state != State.DELETED)
     if account_id is not None:
         mine = db.scalar(select(func.count()).where(Instance.account_id == account_id, Instance.state != State.DELETED))
         if mine:
             return
-    if int(db.scalar(customers) or 0) >= ctx.settings.max_customers:
+    if free_places(db, ctx) <= 0:
         raise AtCapacity(
             "Every place is taken at the moment. Join the waitlist and we will write to you.",
             waitlist_url=f"{ctx.settings.base_url}/waitlist",
         )
+
+
+def free_places(db: Session, ctx: Context) -> int:
+    """Places that nobody holds; below zero when the operator lowered MAX_CUSTOMERS."""
+    is_unpaid_and_old = and_(Instance.state == State.PENDING, Instance.created_at < ctx.clock.now() - DRAFT_LIFE)
+    customers = select(func.count(func.distinct(Instance.account_id))).where(
+        Instance.state != State.DELETED, not_(is_unpaid_and_old)
+    )
+    return ctx.settings.max_customers - int(db.scalar(customers) or 0)
 
 
 def probe_channel(ctx: Context, name: str, given: Mapping[str, str]) -> tuple[dict[str, str], BotInfo]:

@@ -26,10 +26,13 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from clawhaven.context import Context
 from clawhaven.core.db import Base
-from clawhaven.core.errors import AppError
 from clawhaven.core.ids import new_id
 from clawhaven.core.logs import get_logger
-from clawhaven.ports.errors import ProviderError
+from clawhaven.workflows.attempts import Interrupted as Interrupted
+from clawhaven.workflows.attempts import StepFailed as StepFailed
+from clawhaven.workflows.attempts import attempt, stopping
+from clawhaven.workflows.attempts import is_stopping as is_stopping
+from clawhaven.workflows.attempts import pause as pause
 
 log = get_logger("clawhaven.workflows")
 
@@ -44,19 +47,8 @@ INSTANCES = "instances"
 EVENTS = "payment-events"
 NOTICES = "notices"
 CLAIMS = "claims"
-SCHEDULE = "schedule"
-
-
-class StepFailed(Exception):
-    """A step gave up for an expected reason. The same on the first run and on every replay."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code, self.message = code, message
-
-
-class Interrupted(BaseException):
-    """This process stops in the middle of a step: nothing is recorded, and the step runs again at the next launch."""
+SCHEDULE = "schedule-{}"
+"""Each schedule has a queue of its own: one that is slow never holds the others up."""
 
 
 class ExecutorLease(Base):
@@ -65,11 +57,11 @@ class ExecutorLease(Base):
     __tablename__ = "executor_lease"
 
     executor_id: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    host: Mapped[str] = mapped_column(sa.String(100))
     seen: Mapped[float] = mapped_column(sa.Float)
 
 
 _context: Context | None = None
-_stopping = threading.Event()
 
 
 def context() -> Context:
@@ -77,16 +69,6 @@ def context() -> Context:
     if _context is None:
         raise RuntimeError("the workflow engine was not launched in this process")
     return _context
-
-
-def is_stopping() -> bool:
-    """True once this process was asked to stop; long steps return early."""
-    return _stopping.is_set()
-
-
-def pause(seconds: float) -> None:
-    """Wait inside a step; wakes at once when the process stops."""
-    _stopping.wait(seconds)
 
 
 def workflow(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -102,22 +84,7 @@ def step(name: str, *, attempts: int = 3, wait_seconds: float = 1.0) -> Callable
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         def run(*args: P.args, **kwargs: P.kwargs) -> Any:
-            for attempt in range(1, attempts + 1):
-                try:
-                    return {"done": function(*args, **kwargs)}
-                except ProviderError as error:
-                    log.warning("step refused", step=name, attempt=attempt, code=error.code, error=error.message)
-                    if error.permanent or attempt == attempts:
-                        return {"failed": {"code": error.code, "message": error.message}}
-                except AppError as error:
-                    return {"failed": {"code": error.error_code, "message": error.message}}
-                except sa.exc.DBAPIError:
-                    raise  # nothing can be recorded either; the workflow is picked up again
-                except Exception:
-                    log.exception("step broke", step=name)
-                    return {"failed": {"code": "internal_error", "message": "Something broke on our side."}}
-                pause(wait_seconds * 2 ** (attempt - 1))
-            raise AssertionError("unreachable")
+            return attempt(name, attempts, wait_seconds, lambda: function(*args, **kwargs))
 
         run.__name__ = run.__qualname__ = name
         recorded = DBOS.step(name=name)(run)
@@ -206,7 +173,7 @@ class Engine:
         """
         global _context
         self._hold_sqlite_lock()
-        _stopping.clear()
+        stopping.clear()
         _context = self._ctx
         DBOS(
             config={
@@ -220,14 +187,14 @@ class Engine:
                 "run_migrations": False,
             }
         )
+        self._refuse_other_hosts()
         self._renew()
         DBOS.launch()
         self._is_launched = True
         DBOS.register_queue(INSTANCES, partition_concurrency=1, worker_concurrency=32, polling_interval_sec=0.2)
         DBOS.register_queue(EVENTS, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=0.2)
         DBOS.register_queue(NOTICES, worker_concurrency=4, polling_interval_sec=0.5)
-        DBOS.register_queue(CLAIMS, worker_concurrency=64, polling_interval_sec=1.0)
-        DBOS.register_queue(SCHEDULE, global_concurrency=1, polling_interval_sec=2.0)
+        DBOS.register_queue(CLAIMS, partition_concurrency=1, worker_concurrency=64, polling_interval_sec=1.0)
         self._reap()
         for target in (self._keep_lease, self._keep_reaping):
             thread = threading.Thread(target=target, daemon=True, name=target.__name__.strip("_"))
@@ -236,6 +203,8 @@ class Engine:
 
     def apply_schedules(self, schedules: list[dict[str, Any]]) -> None:
         """Create or replace the schedules (name, function, cron in UTC)."""
+        for entry in schedules:
+            DBOS.register_queue(SCHEDULE.format(entry["name"]), global_concurrency=1, polling_interval_sec=2.0)
         DBOS.apply_schedules(
             [
                 {
@@ -243,7 +212,7 @@ class Engine:
                     "workflow_fn": entry["function"],
                     "schedule": entry["cron"],
                     "context": None,
-                    "queue_name": SCHEDULE,
+                    "queue_name": SCHEDULE.format(entry["name"]),
                     "automatic_backfill": False,
                 }
                 for entry in schedules
@@ -253,7 +222,7 @@ class Engine:
     def close(self, wait_seconds: int = 10) -> None:
         """Stop taking work; steps in flight get `wait_seconds`, the rest goes on at the next launch."""
         global _context
-        _stopping.set()
+        stopping.set()
         if self._is_launched:
             DBOS.destroy(workflow_completion_timeout_sec=wait_seconds)
             self._is_launched = False
@@ -282,13 +251,27 @@ class Engine:
                 "for several workers use PostgreSQL (DATABASE_URL)."
             ) from None
 
+    def _refuse_other_hosts(self) -> None:
+        """Gateways live on one host; a worker elsewhere would take them for gone. Raises RuntimeError."""
+        with self._ctx.db.tx() as db:
+            other = db.scalar(
+                sa.select(ExecutorLease.host).where(
+                    ExecutorLease.host != self._ctx.host, ExecutorLease.seen > _seconds(db) - LEASE_SECONDS
+                )
+            )
+        if other is not None:
+            raise RuntimeError(
+                f"A worker runs on the host {other!r}, this one is {self._ctx.host!r}. The assistants of an"
+                " installation live on one host: run all workers there, or give them the same HOST_NAME."
+            )
+
     def _renew(self) -> None:
         with self._ctx.db.tx() as db:
-            db.merge(ExecutorLease(executor_id=self.executor_id, seen=time.time()))
+            db.merge(ExecutorLease(executor_id=self.executor_id, host=self._ctx.host, seen=_seconds(db)))
 
     def _keep_lease(self) -> None:
         last = time.monotonic()
-        while not _stopping.wait(RENEW_SECONDS):
+        while not stopping.wait(RENEW_SECONDS):
             try:
                 self._renew()
                 last = time.monotonic()
@@ -300,7 +283,7 @@ class Engine:
                     return
 
     def _keep_reaping(self) -> None:
-        while not _stopping.wait(RENEW_SECONDS):
+        while not stopping.wait(RENEW_SECONDS):
             try:
                 self._reap()
             except sa.exc.SQLAlchemyError:
@@ -308,19 +291,20 @@ class Engine:
 
     def _reap(self) -> None:
         """Take over the workflows of workers that are dead. On SQLite every other worker is."""
+        # The running ones first: a worker that begins between the two looks must not be taken for dead.
+        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
         with self._ctx.db.tx() as db:
             if not self._ctx.db.is_sqlite and not db.scalar(
                 sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtext("clawhaven-reaper")))
             ):
                 return
-            horizon = time.time() + 1 if self._ctx.db.is_sqlite else time.time() - LEASE_SECONDS
+            horizon = _seconds(db) + (1 if self._ctx.db.is_sqlite else -LEASE_SECONDS)
             db.execute(
                 sa.delete(ExecutorLease).where(
                     ExecutorLease.seen < horizon, ExecutorLease.executor_id != self.executor_id
                 )
             )
             alive = set(db.scalars(sa.select(ExecutorLease.executor_id)))
-        pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
         dead = sorted({str(found.executor_id) for found in pending if found.executor_id} - alive)
         if dead:
             log.info("taking over from dead workers", executors=dead)
@@ -345,6 +329,13 @@ def forget_old(ctx: Context, before: str) -> int:
     )
     _client(ctx).delete_workflows([found.workflow_id for found in done])
     return len(done)
+
+
+def _seconds(db: Session) -> float:
+    """The database's clock where there is one, so that hosts whose clocks differ agree on who is late."""
+    if db.get_bind().dialect.name == "sqlite":
+        return time.time()
+    return float(db.scalar(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))) or 0)
 
 
 @contextmanager

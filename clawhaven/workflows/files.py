@@ -25,6 +25,9 @@ APIS: dict[str, config.ModelApi] = {"openai": "openai-completions"}
 """Upstream -> the gateway's word for the dialect; every other upstream speaks Anthropic Messages."""
 
 
+LEARNED = frozenset({"USER.md", "IDENTITY.md"})
+
+
 def load(ctx: Context, instance_id: str) -> tuple[Instance, list[Connection]]:
     """The instance and its channels as they are now."""
     with ctx.db.read() as db:
@@ -63,9 +66,10 @@ def render_secrets(ctx: Context, instance: Instance, channels: Sequence[Connecti
 
 
 def render_workspace(ctx: Context, instance: Instance) -> list[File]:
-    """AGENTS, SOUL, USER and IDENTITY from persona and instructions."""
+    """AGENTS, SOUL, USER and IDENTITY from persona and instructions. The assistant itself goes on writing in the last
+    two (what it learns of its owner): once there, they are never written over."""
     rendered = workspace.render(instance.persona, instance.name, instance.instructions, ctx.settings.templates_dir)
-    return [File(f"state/workspace/{name}", content) for name, content in rendered.items()]
+    return [File(f"state/workspace/{name}", content, keep=name in LEARNED) for name, content in rendered.items()]
 
 
 def render_all(ctx: Context, instance: Instance, channels: Sequence[Connection], layout: Layout) -> list[File]:

@@ -29,7 +29,7 @@ def ask_at_startup(db: Session, ctx: Context, executor_id: str) -> None:
     """Look at once what is down since we stopped, instead of at the next minute."""
     now = ctx.clock.now().isoformat()
     workflow_id = f"startup:{executor_id}"
-    enqueue(db, ctx, "health_sweep", workflow_id, now, {"is_startup": True}, queue=engine.SCHEDULE)
+    enqueue(db, ctx, "health_sweep", workflow_id, now, {"is_startup": True}, queue=engine.SCHEDULE.format("health"))
 
 
 @step("sweep_gateways", attempts=1)
@@ -42,10 +42,15 @@ def sweep_gateways(is_startup: bool) -> dict[str, int]:
     for instance in fleet:
         if engine.is_stopping():
             break
-        status, is_healthy, detail = look(ctx, instance)
         counts["seen"] += 1
-        counts["unhealthy"] += not is_healthy
-        counts["restarted"] += _act(ctx, instance, status, is_healthy, detail, is_startup)
+        try:
+            status, is_healthy, detail = look(ctx, instance)
+            counts["unhealthy"] += not is_healthy
+            counts["restarted"] += _act(ctx, instance, status, is_healthy, detail, is_startup)
+        except Exception:
+            # Whatever one gateway answers, the others are looked at.
+            log.exception("an assistant could not be looked at", instance=instance.id)
+            counts["unhealthy"] += 1
     return counts
 
 

@@ -8,19 +8,25 @@ from clawhaven.billing import checkouts, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.context import Context
 from clawhaven.core import audit
-from clawhaven.core.errors import Conflict, IllegalMove, PaymentRequired
+from clawhaven.core.errors import Conflict, IllegalMove, RateLimited
 from clawhaven.instances import connections, operations, states
 from clawhaven.instances import placement as places
 from clawhaven.instances.models import Instance, Operation
 from clawhaven.instances.states import Reason, State
 from clawhaven.notices import kinds
-from clawhaven.workflows import access, boot, claim, engine, files, letters, progress, provision
+from clawhaven.ports.errors import ProviderError
+from clawhaven.workflows import access, boot, engine, files, letters, listening, progress
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
+
+WORKSPACE_FIELDS = frozenset({"assistant_name", "name", "persona", "custom_instructions", "instructions"})
+"""Changes that the persona's files are made of. Anything else leaves them alone: the assistant writes in them too."""
+
+MAX_WAITING = 5
 
 
 def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, actor: str) -> Operation | None:
     """Suspend now: calls are refused from this transaction on; the gateway stops soon. None when nothing changed."""
-    instance = db.get_one(Instance, instance_id)
+    instance = locked(db, instance_id)
     if instance.state not in (State.ACTIVE, State.SUSPENDED):
         raise IllegalMove(f"The assistant is {instance.state} and cannot be stopped.", state=instance.state)
     now = ctx.clock.now()
@@ -37,7 +43,7 @@ def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, act
 
 def ask_resume(db: Session, ctx: Context, instance_id: str, reason: Reason, actor: str) -> Operation | None:
     """Lift one reason; when none is left, start the gateway. None when others remain."""
-    instance = db.get_one(Instance, instance_id)
+    instance = locked(db, instance_id)
     if instance.state != State.SUSPENDED:
         raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
     left = states.lift(db, instance_id, reason)
@@ -45,34 +51,14 @@ def ask_resume(db: Session, ctx: Context, instance_id: str, reason: Reason, acto
     return None if left else _ask(db, ctx, instance_id, "resume")
 
 
-def ask_start(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
-    """The owner's start: wakes a stopped assistant, tries a failed one again; running already is success."""
-    instance = db.get_one(Instance, instance_id)
-    busy = operations.under_way(db, instance_id)
-    if instance.state == State.FAILED:
-        if not subscriptions.is_entitled(subscriptions.of_instance(db, instance_id)):
-            raise PaymentRequired("The subscription has ended; there is nothing to start any more.")
-        audit.record(db, ctx.clock.now(), actor, "instance.retry", instance_id, instance.account_id)
-        return provision.ask(db, ctx, instance_id)
-    if instance.state == State.SUSPENDED:
-        left = [reason for reason in states.reasons(instance) if reason != Reason.OWNER]
-        if left:
-            raise PaymentRequired(
-                f"The assistant is suspended ({', '.join(left)}); starting it does not change that.",
-                code="suspended",
-                reasons=[str(reason) for reason in left],
-            )
-        return ask_resume(db, ctx, instance_id, Reason.OWNER, actor) or _ask(db, ctx, instance_id, "resume")
-    if instance.state == State.ACTIVE and busy is not None:
-        return busy
-    if instance.state == State.ACTIVE:
-        return _ask(db, ctx, instance_id, "restart")
-    raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
+def ask_again(db: Session, ctx: Context, instance_id: str) -> Operation:
+    """Resume once more after a resume that failed, when nothing keeps the assistant suspended."""
+    return operations.under_way(db, instance_id) or _ask(db, ctx, instance_id, "resume")
 
 
 def ask_restart(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
     """Stop after the turn in flight, and start again."""
-    instance = db.get_one(Instance, instance_id)
+    instance = locked(db, instance_id)
     if instance.state != State.ACTIVE:
         raise IllegalMove(f"The assistant is {instance.state} and cannot be restarted.", state=instance.state)
     audit.record(db, ctx.clock.now(), actor, "instance.restart", instance_id, instance.account_id)
@@ -81,23 +67,23 @@ def ask_restart(db: Session, ctx: Context, instance_id: str, actor: str) -> Oper
 
 def ask_configure(db: Session, ctx: Context, instance_id: str, actor: str, changed: list[str]) -> Operation | None:
     """Bring the gateway up to date with the row; None when it has no place yet (it starts with the new values)."""
-    instance = db.get_one(Instance, instance_id)
+    instance = locked(db, instance_id)
     audit.record(db, ctx.clock.now(), actor, "instance.configure", instance_id, instance.account_id, changed=changed)
     if instance.state == State.DELETED:
         raise IllegalMove("The assistant is deleted.", state=instance.state)
-    if instance.state not in (State.ACTIVE, State.SUSPENDED):
+    if instance.state not in (State.PROVISIONING, State.ACTIVE, State.SUSPENDED):
         return None
-    return _ask(db, ctx, instance_id, "configure")
+    return _ask(db, ctx, instance_id, "configure", bool(WORKSPACE_FIELDS.intersection(changed)))
 
 
 def ask_delete(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
     """Delete with all data. What is under way is cut short; asking twice is the same."""
-    instance = db.get_one(Instance, instance_id)
+    instance = locked(db, instance_id)
     if instance.state == State.DELETED:
         raise Conflict("The assistant is deleted already.", code="illegal_move")
     if instance.deletion_asked_at is not None:
         known = operations.latest(db, instance_id, "delete")
-        if known is not None and known.state != "failed":
+        if known is not None and known.state in ("queued", "running"):
             return known
     instance.deletion_asked_at = ctx.clock.now()
     access.close_access(db, ctx, instance_id)
@@ -111,7 +97,7 @@ def suspend(instance_id: str, operation_id: str) -> str:
     try:
         close_gateway(instance_id, operation_id)
     except StepFailed as failure:
-        finish(operation_id, failure.code, failure.message)
+        finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
     return "suspended"
@@ -122,13 +108,14 @@ def resume(instance_id: str, operation_id: str) -> str:
     """Start the gateway; active once it is ready. Something that came up meanwhile keeps it suspended."""
     try:
         if not open_gateway(instance_id, operation_id):
-            finish(operation_id, "suspended", "Something else keeps the assistant suspended.")
+            finish(operation_id, "suspended")
             return "suspended"
         see_ready(instance_id, operation_id)
         admit(instance_id, operation_id)
+        see_channels(instance_id)
     except StepFailed as failure:
-        release(instance_id)
-        finish(operation_id, failure.code, failure.message)
+        give_up(instance_id)
+        finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
     return "active"
@@ -141,22 +128,24 @@ def restart(instance_id: str, operation_id: str) -> str:
         close_gateway(instance_id, operation_id)
         if open_gateway(instance_id, operation_id):
             see_ready(instance_id, operation_id)
+            see_channels(instance_id)
     except StepFailed as failure:
         release(instance_id)
-        finish(operation_id, failure.code, failure.message)
+        finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
     return "active"
 
 
 @workflow("configure")
-def configure(instance_id: str, operation_id: str) -> str:
+def configure(instance_id: str, operation_id: str, with_workspace: bool) -> str:
     """Write the files; the gateway reloads them by itself."""
     try:
-        write_changes(instance_id, operation_id)
-        see_ready(instance_id, operation_id)
+        if write_changes(instance_id, operation_id, with_workspace):
+            see_ready(instance_id, operation_id)
+            see_channels(instance_id)
     except StepFailed as failure:
-        finish(operation_id, failure.code, failure.message)
+        finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
     return "done"
@@ -170,7 +159,7 @@ def delete(instance_id: str, operation_id: str) -> str:
         remove_gateway(instance_id, operation_id)
         forget(instance_id, operation_id)
     except StepFailed as failure:
-        finish(operation_id, failure.code, failure.message)
+        finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
     return "deleted"
@@ -203,15 +192,29 @@ def open_gateway(instance_id: str, operation_id: str) -> bool:
 
 @step("see_ready", attempts=1)
 def see_ready(instance_id: str, operation_id: str) -> None:
-    """Started, authenticated, and every claimed channel ready. A stopped one has nothing to show."""
+    """Started and authenticated. One that was stopped meanwhile has nothing to show."""
+    ctx = engine.context()
+    instance, _ = files.load(ctx, instance_id)
+    if not instance.suspended_for:
+        with progress.shown(ctx, operation_id, "wait_ready"):
+            boot.wait_ready(ctx, instance_id)
+    boot.release_slot(ctx, instance_id)
+
+
+@step("see_channels", attempts=1)
+def see_channels(instance_id: str) -> str:
+    """Channels that do not come up are told to the owner; the assistant itself goes on."""
     ctx = engine.context()
     instance, _ = files.load(ctx, instance_id)
     if instance.suspended_for:
-        return
-    with progress.shown(ctx, operation_id, "wait_ready"):
-        boot.wait_ready(ctx, instance_id)
-        boot.release_slot(ctx, instance_id)
+        return "suspended"
+    try:
         boot.wait_channels(ctx, instance_id)
+    except ProviderError as error:
+        with ctx.db.tx() as db:
+            states.note(db, instance_id, ctx.clock.now(), "channel_problem", error.message)
+        return error.code
+    return "ready"
 
 
 @step("admit")
@@ -228,7 +231,7 @@ def admit(instance_id: str, operation_id: str) -> None:
             url = f"{ctx.settings.base_url}/instances/{instance_id}"
             letter = kinds.resumed(ctx.settings.brand_name, instance.name, url)
             letters.post(db, ctx, f"resumed:{operation_id}", letter, instance.account_id)
-            claim.listen(db, ctx, instance_id)
+            listening.listen(db, ctx, instance_id)
 
 
 @step("release")
@@ -237,12 +240,26 @@ def release(instance_id: str) -> None:
     boot.release_slot(engine.context(), instance_id)
 
 
-@step("write_changes")
-def write_changes(instance_id: str, operation_id: str) -> None:
-    """Config, secrets and workspace files."""
+@step("give_up", attempts=5)
+def give_up(instance_id: str) -> None:
+    """A resume that failed leaves nothing running with closed access; the reconciler asks again."""
     ctx = engine.context()
+    boot.release_slot(ctx, instance_id)
+    instance, _ = files.load(ctx, instance_id)
+    if instance.state == State.SUSPENDED and instance.placement is not None:
+        ctx.runtime(instance.runtime).stop(instance.placement, ctx.settings.drain_seconds)
+
+
+@step("write_changes")
+def write_changes(instance_id: str, operation_id: str, with_workspace: bool) -> bool:
+    """Config and secrets; the persona's files only when the words they are made of changed. False: nothing to write."""
+    ctx = engine.context()
+    instance, _ = files.load(ctx, instance_id)
+    if instance.state not in (State.ACTIVE, State.SUSPENDED):
+        return False
     with progress.shown(ctx, operation_id, "write_files"):
-        files.apply_config(ctx, instance_id, with_workspace=True)
+        files.apply_config(ctx, instance_id, with_workspace=with_workspace)
+    return True
 
 
 @step("end_subscription", attempts=5, wait_seconds=2)
@@ -285,12 +302,23 @@ def forget(instance_id: str, operation_id: str) -> None:
 
 
 @step("finish")
-def finish(operation_id: str, code: str | None = None, message: str | None = None) -> None:
+def finish(operation_id: str, code: str | None = None) -> None:
     """Close the operation."""
-    progress.finish(engine.context(), operation_id, code, message)
+    progress.finish(engine.context(), operation_id, code)
 
 
-def _ask(db: Session, ctx: Context, instance_id: str, kind: str) -> Operation:
+def locked(db: Session, instance_id: str) -> Instance:
+    """The row as it is now, held until the transaction ends: what is decided from it stays true."""
+    return db.get_one(Instance, instance_id, with_for_update=True, populate_existing=True)
+
+
+def _ask(db: Session, ctx: Context, instance_id: str, kind: str, *more: bool) -> Operation:
+    waiting = operations.queued(db, instance_id)
+    same = next((one for one in waiting if one.kind == kind == "restart"), None)
+    if same is not None:
+        return same
+    if len(waiting) >= MAX_WAITING and kind in ("restart", "configure"):
+        raise RateLimited("Too much is waiting for this assistant already. Please try again later.", retry_after=30)
     operation = operations.open_operation(db, instance_id, kind, ctx.clock.now())
     enqueue(
         db,
@@ -299,6 +327,7 @@ def _ask(db: Session, ctx: Context, instance_id: str, kind: str) -> Operation:
         f"{kind}:{operation.id}",
         instance_id,
         operation.id,
+        *more,
         queue=engine.INSTANCES,
         partition=instance_id,
     )

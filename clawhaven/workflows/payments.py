@@ -9,17 +9,22 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from clawhaven.billing import checkouts, inbox, subscriptions
+from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout, InboxEvent, Receipt
 from clawhaven.context import Context
 from clawhaven.core import audit
+from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.ledger import entries
 from clawhaven.notices import kinds
-from clawhaven.ports.payments import Capability, VendorState, VendorSubscription
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import BadSignature, Capability, VendorPayment, VendorState, VendorSubscription
 from clawhaven.workflows import access, engine, letters, lifecycle, provision
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
+
+log = get_logger("clawhaven.payments")
 
 UNKNOWN_TRIES = 5
 """An event can overtake the answer that tells us its checkout's reference; it is looked for again for some seconds."""
@@ -36,18 +41,18 @@ def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes
     return True
 
 
-def ask(db: Session, ctx: Context, row: InboxEvent) -> None:
-    """Enqueue the work for a stored event; events of one checkout are applied one after the other."""
-    partition = row.checkout_reference or row.subscription_reference or row.id
-    enqueue(
-        db,
-        ctx,
-        "apply_payment",
-        f"event:{row.provider}:{row.event_id}",
-        row.id,
-        queue=engine.EVENTS,
-        partition=partition,
-    )
+def ask(db: Session, ctx: Context, row: InboxEvent, again: str = "") -> None:
+    """Enqueue the work for a stored event; what concerns one checkout is applied one after the other."""
+    checkout_id = _checkout_of(db, row)
+    partition = checkout_id or row.checkout_reference or row.subscription_reference or row.id
+    workflow_id = f"event:{row.provider}:{row.event_id}" + (f":{again}" if again else "")
+    enqueue(db, ctx, "apply_payment", workflow_id, row.id, queue=engine.EVENTS, partition=partition)
+
+
+def ask_settle(db: Session, ctx: Context, checkout_id: str, *, is_overdue: bool = False) -> None:
+    """Ask for the vendor's truth about a checkout without an event; `is_overdue`: unpaid then means expired."""
+    workflow_id = f"settle:{checkout_id}:{int(ctx.clock.now().timestamp())}"
+    enqueue(db, ctx, "settle", workflow_id, checkout_id, is_overdue, queue=engine.EVENTS, partition=checkout_id)
 
 
 UNWANTED = "unwanted"
@@ -75,20 +80,47 @@ def apply_payment(row_id: str) -> str:
     return "handled"
 
 
+@workflow("settle")
+def settle(checkout_id: str, is_overdue: bool) -> str:
+    """Make ours equal to the vendor's; give back what was paid for nothing; expire what nobody paid."""
+    try:
+        outcome = settle_checkout(checkout_id)
+        if outcome == UNWANTED:
+            give_back(checkout_id)
+        elif is_overdue and outcome != "paid":
+            expire_checkout(checkout_id)
+    except StepFailed as failure:
+        return failure.code
+    return outcome
+
+
+@step("expire_checkout")
+def expire_checkout(checkout_id: str) -> None:
+    """Nobody paid within a day: the draft goes, its place is free."""
+    ctx = engine.context()
+    with ctx.db.tx() as db:
+        checkout = checkouts.get(db, checkout_id)
+        if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout_id, ctx.clock.now()):
+            _drop_draft(db, ctx, checkout.instance_id or "")
+
+
 @step("find_checkout")
 def find_checkout(row_id: str) -> str | None:
     """The checkout an event speaks of, directly or through its subscription."""
     ctx = engine.context()
     with ctx.db.read() as db:
-        row = db.get_one(InboxEvent, row_id)
-        if row.checkout_reference is not None:
-            found = checkouts.by_reference(db, row.provider, row.checkout_reference)
-            if found is not None:
-                return found.id
-        if row.subscription_reference is not None:
-            subscription = subscriptions.by_reference(db, row.provider, row.subscription_reference)
-            if subscription is not None:
-                return subscription.checkout_id
+        return _checkout_of(db, db.get_one(InboxEvent, row_id))
+
+
+def _checkout_of(db: Session, row: InboxEvent) -> str | None:
+    if row.checkout_reference is not None:
+        found = checkouts.by_reference(db, row.provider, row.checkout_reference)
+        if found is not None:
+            return found.id
+    if row.subscription_reference is not None:
+        subscription = subscriptions.by_reference(db, row.provider, row.subscription_reference)
+        if subscription is not None:
+            return subscription.checkout_id
     return None
 
 
@@ -137,7 +169,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState) -
     now = ctx.clock.now()
     outcome = seen.checkout_state
     if seen.checkout_state == "paid":
-        _book_payment(db, ctx, checkout, seen, now)
+        for payment in seen.payments:
+            _book_payment(db, ctx, checkout, payment, now)
         checkouts.complete(db, checkout.id, now)
         if checkout.instance_id and not _begin(db, ctx, checkout.instance_id, now):
             outcome = UNWANTED
@@ -152,19 +185,19 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState) -
     return outcome
 
 
-def _book_payment(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, now: datetime) -> None:
-    reference = seen.payment_reference or checkout.reference or checkout.id
-    if not checkouts.add_receipt(db, checkout, reference, seen.paid_micros, now):
+def _book_payment(db: Session, ctx: Context, checkout: Checkout, payment: VendorPayment, now: datetime) -> None:
+    reference, amount = payment.reference, payment.amount_micros
+    if not checkouts.add_receipt(db, checkout, reference, amount, now) or amount == 0:
         return
     plan = ctx.plans.get(checkout.plan)
     wallet = access.wallet_of(db, ctx, checkout.account_id)
     key = f"payment:{checkout.provider}:{reference}"
-    paid = format_usd(seen.paid_micros)
+    paid = format_usd(amount)
     entries.credit(
         db,
         key=key,
         ledger_account_id=wallet,
-        amount_micros=seen.paid_micros,
+        amount_micros=amount,
         now=now,
         kind="payment",
         ref=checkout.id,
@@ -174,7 +207,7 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, seen: VendorSta
         db,
         key=f"plan:{checkout.provider}:{reference}",
         ledger_account_id=wallet,
-        amount_micros=seen.paid_micros,
+        amount_micros=amount,
         now=now,
         kind="plan",
         to="subscription_revenue",
@@ -225,7 +258,7 @@ def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt
 
 def _begin(db: Session, ctx: Context, instance_id: str, now: datetime) -> bool:
     """Provision what was paid for, once. False when it was given up before the money came."""
-    instance = db.get_one(Instance, instance_id)
+    instance = lifecycle.locked(db, instance_id)
     if instance.paid_at is not None:
         return True
     if instance.state != State.PENDING or instance.deletion_asked_at is not None:
@@ -237,8 +270,8 @@ def _begin(db: Session, ctx: Context, instance_id: str, now: datetime) -> bool:
 
 
 def _drop_draft(db: Session, ctx: Context, instance_id: str) -> None:
-    instance = db.get_one(Instance, instance_id)
-    if instance.state == State.PENDING and instance.deletion_asked_at is None:
+    instance = db.get(Instance, instance_id)
+    if instance is not None and instance.state == State.PENDING and instance.deletion_asked_at is None:
         lifecycle.ask_delete(db, ctx, instance_id, "workflow:apply_payment")
 
 
@@ -248,7 +281,7 @@ def _follow_subscription(
     subscription = subscriptions.mirror(db, checkout, vendor, now)
     if subscription.instance_id is None:
         return
-    instance = db.get_one(Instance, subscription.instance_id)
+    instance = lifecycle.locked(db, subscription.instance_id)
     if instance.deletion_asked_at is not None or instance.state not in (State.ACTIVE, State.SUSPENDED):
         return
     is_entitled = subscriptions.is_entitled(subscription)
@@ -259,10 +292,14 @@ def _follow_subscription(
         lifecycle.ask_resume(db, ctx, instance.id, Reason.PAYMENT, "workflow:apply_payment")
 
 
-def sync(ctx: Context, since: timedelta = timedelta(hours=2)) -> int:
-    """Ask every vendor for events we may have missed; returns how many were new."""
+def sync(ctx: Context, since: timedelta = timedelta(days=2)) -> int:
+    """Ask every vendor for events we may have missed; returns how many were new. One bad event stops no other."""
     missed = 0
     for name, provider in ctx.payments.items():
         events: list[tuple[dict[str, Any], bytes]] = provider.unseen(ctx.clock.now() - since)
-        missed += sum(receive(ctx, name, headers, body) for headers, body in events)
+        for headers, body in events:
+            try:
+                missed += receive(ctx, name, headers, body)
+            except (BadSignature, ProviderError) as error:
+                log.warning("an event from the vendor cannot be read", provider=name, error=type(error).__name__)
     return missed

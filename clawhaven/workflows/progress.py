@@ -8,6 +8,28 @@ from contextlib import contextmanager
 from clawhaven.context import Context
 from clawhaven.instances import operations
 
+SENTENCES = {
+    "docker_down": "The container engine did not answer.",
+    "disk_full": "The server's disk is full.",
+    "npm_unreachable": "The assistant's software could not be downloaded.",
+    "port_taken": "No free port was found for the assistant.",
+    "not_ready": "The assistant did not become ready in time.",
+    "gateway_exited": "The assistant stopped while it was starting.",
+    "out_of_memory": "The assistant ran out of memory while starting.",
+    "config_invalid": "The assistant's settings were refused.",
+    "channel_not_ready": "The messaging channel could not be connected.",
+    "at_capacity": "There is no free place on this server.",
+    "not_placed": "The assistant has no place to run in yet.",
+    "suspended": "Something else keeps the assistant suspended.",
+    "cancelled": "Cancelled, because the assistant is being deleted.",
+}
+"""What a customer reads for each code; the operator finds the details in the log and the operation."""
+
+
+def sentence(code: str) -> str:
+    """What a customer reads for a code; the details are the operator's, in the log and the audit."""
+    return SENTENCES.get(code, "Something broke on our side.")
+
 
 @contextmanager
 def shown(ctx: Context, operation_id: str, name: str) -> Iterator[None]:
@@ -19,12 +41,12 @@ def shown(ctx: Context, operation_id: str, name: str) -> Iterator[None]:
         operations.end_step(db, operation_id, name, ctx.clock.now())
 
 
-def finish(ctx: Context, operation_id: str, code: str | None = None, message: str | None = None) -> None:
-    """Close the operation: done, or failed with this reason; a step that was running is marked failed then."""
+def finish(ctx: Context, operation_id: str, code: str | None = None) -> None:
+    """Close the operation: done, or failed for this reason; a step that was running is marked failed then."""
     now = ctx.clock.now()
     with ctx.db.tx() as db:
         if code:
             for step in operations.steps(db, operation_id):
                 if step.state == "running":
                     operations.end_step(db, operation_id, step.name, now, "failed")
-        operations.close(db, operation_id, now, code, message)
+        operations.close(db, operation_id, now, code, sentence(code) if code else None)

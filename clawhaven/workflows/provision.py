@@ -6,41 +6,38 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import subscriptions
 from clawhaven.context import Context
 from clawhaven.core import audit
+from clawhaven.core.errors import AppError
 from clawhaven.instances import operations, states
 from clawhaven.instances import placement as places
 from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance, Operation
-from clawhaven.instances.states import State
+from clawhaven.instances.states import Reason, State
 from clawhaven.notices import kinds
 from clawhaven.ports.runtime import Spec
-from clawhaven.workflows import access, boot, claim, engine, files, letters, progress
+from clawhaven.workflows import access, boot, engine, files, letters, lifecycle, listening, progress
 from clawhaven.workflows.engine import StepFailed, step, workflow
 
 PORT_TRIES = 5
-
-SENTENCES = {
-    "docker_down": "The container engine did not answer.",
-    "disk_full": "The server's disk is full.",
-    "npm_unreachable": "The assistant's software could not be downloaded.",
-    "port_taken": "No free port was found for the assistant.",
-    "not_ready": "The assistant did not become ready in time.",
-    "gateway_exited": "The assistant stopped while it was starting.",
-    "out_of_memory": "The assistant ran out of memory while starting.",
-    "config_invalid": "The assistant's settings were refused.",
-    "channel_not_ready": "The messaging channel could not be connected.",
-    "at_capacity": "There is no free place on this server.",
-    "cancelled": "Cancelled, because the assistant is being deleted.",
-}
-"""What a customer reads for each code; the operator finds the details in the log and the operation."""
 
 
 def ask(db: Session, ctx: Context, instance_id: str) -> Operation:
     """Begin provisioning in the caller's transaction: state, operation and workflow exist together or not at all."""
     now = ctx.clock.now()
-    states.begin_provisioning(db, instance_id, now)
+    if not states.begin_provisioning(db, instance_id, now):
+        busy = operations.under_way(db, instance_id)
+        if busy is not None:
+            return busy
     operation = operations.open_operation(db, instance_id, "provision", now, done=("payment_confirmed",))
+    start(db, ctx, instance_id, operation.id)
+    return operation
+
+
+def ask_again(db: Session, ctx: Context, instance_id: str) -> Operation:
+    """A fresh operation for an assistant that is provisioning and whose last attempt was lost."""
+    operation = operations.open_operation(db, instance_id, "provision", ctx.clock.now(), done=("payment_confirmed",))
     start(db, ctx, instance_id, operation.id)
     return operation
 
@@ -85,7 +82,9 @@ def reserve_place(instance_id: str, operation_id: str) -> int:
     with progress.shown(ctx, operation_id, "reserve_place"):
         boot.refuse_unwanted(ctx, instance_id)
         with ctx.db.tx() as db:
-            instance = db.get_one(Instance, instance_id)
+            instance = db.get_one(Instance, instance_id, with_for_update=True)
+            if instance.state != State.PROVISIONING:
+                raise AppError(f"The assistant is {instance.state} already.", code="superseded")
             port = _take_port(db, ctx, instance_id)
             access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
     return port
@@ -168,8 +167,10 @@ def activate(instance_id: str, operation_id: str) -> None:
         instance = db.get_one(Instance, instance_id)
         if instance.state == State.PROVISIONING and states.activate(db, instance_id, now):
             access.open_access(db, ctx, instance_id)
+            if not subscriptions.is_entitled(subscriptions.of_instance(db, instance_id)):
+                lifecycle.ask_suspend(db, ctx, instance_id, Reason.PAYMENT, "workflow:provision")
             audit.record(db, now, "workflow:provision", "instance.activate", instance_id, instance.account_id)
-            bot_url = claim.pending_url(db, ctx, instance_id)
+            bot_url = listening.pending_url(db, ctx, instance_id)
             url = f"{ctx.settings.base_url}/ready/{instance_id}"
             letters.post(
                 db,
@@ -178,7 +179,7 @@ def activate(instance_id: str, operation_id: str) -> None:
                 kinds.ready(ctx.settings.brand_name, instance.name, url, bot_url),
                 instance.account_id,
             )
-            claim.listen(db, ctx, instance_id)
+            listening.listen(db, ctx, instance_id)
     progress.finish(ctx, operation_id)
 
 
@@ -188,6 +189,7 @@ def undo(instance_id: str, operation_id: str) -> None:
     ctx = engine.context()
     instance, _ = files.load(ctx, instance_id)
     if instance.state != State.PROVISIONING:
+        boot.release_slot(ctx, instance_id)
         return
     with ctx.db.tx() as db:
         access.close_access(db, ctx, instance_id)
@@ -203,7 +205,7 @@ def fail(instance_id: str, operation_id: str, code: str, message: str) -> None:
     """Say what went wrong; the customer may ask again, and pays nothing for it."""
     ctx = engine.context()
     now = ctx.clock.now()
-    sentence = SENTENCES.get(code, "Something broke on our side.")
+    sentence = progress.sentence(code)
     with ctx.db.tx() as db:
         instance = db.get_one(Instance, instance_id)
         if instance.state == State.PROVISIONING and states.fail(db, instance_id, now, code, sentence):
@@ -214,7 +216,7 @@ def fail(instance_id: str, operation_id: str, code: str, message: str) -> None:
                 url = f"{ctx.settings.base_url}/deploying/{instance_id}"
                 letter = kinds.failed(ctx.settings.brand_name, instance.name, sentence, url)
                 letters.post(db, ctx, f"failed:{operation_id}", letter, instance.account_id)
-    progress.finish(ctx, operation_id, code, sentence)
+    progress.finish(ctx, operation_id, code)
 
 
 def _take_port(db: Session, ctx: Context, instance_id: str) -> int:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions
-from clawhaven.billing import checkouts, inbox, waitlist
+from clawhaven.billing import checkouts, inbox, subscriptions, waitlist
 from clawhaven.billing.models import InboxEvent
 from clawhaven.context import Context
 from clawhaven.core import ratelimit
-from clawhaven.core.errors import AppError
 from clawhaven.core.logs import get_logger
 from clawhaven.instances import operations
 from clawhaven.instances import placement as places
@@ -23,13 +24,18 @@ from clawhaven.metering import calls
 from clawhaven.notices import kinds, outbox
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import checkout as signups
-from clawhaven.workflows import engine, letters, lifecycle, payments, provision
-from clawhaven.workflows.engine import enqueue, step, workflow
+from clawhaven.workflows import engine, letters, lifecycle, payments, progress, provision
+from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 log = get_logger("clawhaven.reconcile")
 
 PATIENCE = timedelta(minutes=2)
 """Work younger than this is left alone: its workflow is on the way."""
+
+
+MAX_TRIES_AN_HOUR = 3
+INVITATION_LIFE = timedelta(hours=48)
+"""So long a place is kept for somebody who was invited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ class Finding:
 @workflow("reconcile")
 def reconcile(scheduled_at: datetime, context: Any) -> None:
     """Compare and repair everything once."""
-    compare()
+    with contextlib.suppress(StepFailed):
+        compare()
     tidy()
 
 
@@ -86,15 +93,14 @@ def tidy() -> None:
 
 
 def find(ctx: Context) -> list[Finding]:
-    """Every difference, repaired where that is safe."""
-    found = _missed_events(ctx)
-    found += _stale_operations(ctx)
-    found += _unfinished_inbox(ctx)
-    found += _unsent_letters(ctx)
-    found += _old_checkouts(ctx)
-    for name in ctx.runtimes:
-        found += _orphans(ctx, name)
-        found += _unpaid_running(ctx, name)
+    """Every difference, repaired where that is safe. A look that breaks hides no other."""
+    found: list[Finding] = []
+    for look in LOOKS:
+        try:
+            found += look(ctx)
+        except Exception:
+            log.exception("a look of the reconciler broke", look=look.__name__)
+            found.append(Finding(look.__name__.strip("_"), "this look broke", "none; see the log"))
     return found
 
 
@@ -107,7 +113,7 @@ def _missed_events(ctx: Context) -> list[Finding]:
 
 
 def _stale_operations(ctx: Context) -> list[Finding]:
-    """Operations whose workflow is over without having closed them, and instances in between with no workflow."""
+    """Operations whose workflow is over without having closed them."""
     found = []
     with ctx.db.read() as db:
         open_ones = list(
@@ -121,20 +127,66 @@ def _stale_operations(ctx: Context) -> list[Finding]:
         if not engine.is_over(ctx, f"{operation.kind}:{operation.id}"):
             continue
         with ctx.db.tx() as db:
-            operations.close(db, operation.id, ctx.clock.now(), "internal_error", "Interrupted on our side.")
-            repair = "closed as failed"
-            instance = db.get_one(Instance, operation.instance_id)
-            if operation.kind == "provision" and instance.state == State.PROVISIONING:
-                again = operations.open_operation(
-                    db, instance.id, "provision", ctx.clock.now(), done=("payment_confirmed",)
-                )
-                provision.start(db, ctx, instance.id, again.id)
-                repair = "asked for again"
-            elif operation.kind == "delete" and instance.state != State.DELETED:
-                lifecycle.ask_delete(db, ctx, instance.id, "workflow:reconcile")
-                repair = "asked for again"
-        found.append(Finding(operation.instance_id, f"{operation.kind} stopped half-way", repair))
+            operations.close(db, operation.id, ctx.clock.now(), "internal_error", progress.sentence("internal_error"))
+        found.append(Finding(operation.instance_id, f"{operation.kind} stopped half-way", "closed as failed"))
     return found
+
+
+def _unfinished_business(ctx: Context) -> list[Finding]:
+    """Assistants that wait for something nobody is doing: provisioning, deletion or a resume that failed."""
+    found = []
+    with ctx.db.read() as db:
+        stuck = list(
+            db.scalars(
+                select(Instance).where(
+                    Instance.state != State.DELETED,
+                    or_(
+                        Instance.state == State.PROVISIONING,
+                        Instance.deletion_asked_at.is_not(None),
+                        and_(Instance.state == State.SUSPENDED, Instance.suspended_for.is_(None)),
+                    ),
+                )
+            )
+        )
+    for instance in stuck:
+        with ctx.db.tx() as db:
+            row = lifecycle.locked(db, instance.id)
+            if operations.under_way(db, instance.id) is not None:
+                continue
+            kind = "delete" if row.deletion_asked_at else "provision" if row.state == State.PROVISIONING else "resume"
+            problem = f"{kind} was asked for and is not under way"
+            tries = operations.failures(db, instance.id, kind, ctx.clock.now() - timedelta(hours=1))
+            if tries >= MAX_TRIES_AN_HOUR:
+                _alert(db, ctx, instance.id, f"{problem}; it failed {tries} times within an hour")
+                found.append(Finding(instance.id, problem, "the operator was told; tried again later"))
+                continue
+            if kind == "delete":
+                lifecycle.ask_delete(db, ctx, instance.id, "workflow:reconcile")
+            elif kind == "resume":
+                lifecycle.ask_again(db, ctx, instance.id)
+            else:
+                provision.ask_again(db, ctx, instance.id)
+        found.append(Finding(instance.id, problem, "asked for again"))
+    return found
+
+
+def _paid_but_failed(ctx: Context) -> list[Finding]:
+    """Somebody pays for an assistant that could not be built: the operator is told, once a day."""
+    found = []
+    with ctx.db.tx() as db:
+        for instance in db.scalars(select(Instance).where(Instance.state == State.FAILED)):
+            if subscriptions.is_entitled(subscriptions.of_instance(db, instance.id)):
+                _alert(db, ctx, instance.id, f"paid for, and failed: {instance.failure_code}")
+                found.append(Finding(instance.id, "paid for, but not running", "the operator was told"))
+    return found
+
+
+def _subscriptions_to_check(ctx: Context) -> list[Finding]:
+    """Ask the vendor about subscriptions not looked at for an hour, a few each round."""
+    with ctx.db.tx() as db:
+        for subscription in subscriptions.unchecked(db, ctx.clock.now() - timedelta(hours=1), 25):
+            payments.ask_settle(db, ctx, subscription.checkout_id)
+    return []
 
 
 def _unfinished_inbox(ctx: Context) -> list[Finding]:
@@ -144,17 +196,8 @@ def _unfinished_inbox(ctx: Context) -> list[Finding]:
     for row in rows:
         if not engine.is_over(ctx, f"event:{row.provider}:{row.event_id}"):
             continue
-        again = f"event:{row.provider}:{row.event_id}:{int(ctx.clock.now().timestamp())}"
         with ctx.db.tx() as db:
-            enqueue(
-                db,
-                ctx,
-                "apply_payment",
-                again,
-                row.id,
-                queue=engine.EVENTS,
-                partition=row.checkout_reference or row.subscription_reference or row.id,
-            )
+            payments.ask(db, ctx, row, again=str(int(ctx.clock.now().timestamp())))
         found.append(Finding(row.event_id, "a payment event was not applied", "asked for again"))
     return found
 
@@ -174,32 +217,21 @@ def _unsent_letters(ctx: Context) -> list[Finding]:
 
 
 def _old_checkouts(ctx: Context) -> list[Finding]:
-    """Nobody paid within a day: ask the vendor one last time, then drop the draft and free its place."""
+    """Nobody paid within a day: the vendor is asked one last time, then the draft goes and its place is free."""
     found = []
-    with ctx.db.read() as db:
-        overdue = checkouts.overdue(db, ctx.clock.now())
-    for checkout in overdue:
-        try:
-            seen = ctx.payment(checkout.provider).fetch(checkout.reference) if checkout.reference else None
-        except (ProviderError, AppError) as error:
-            found.append(Finding(checkout.id, f"the vendor could not be asked: {error}", "none"))
-            continue
-        with ctx.db.tx() as db:
-            fresh = checkouts.get(db, checkout.id)
-            if seen is not None and seen.checkout_state == "paid":
-                payments.equalise(db, ctx, fresh, seen)
-                found.append(Finding(checkout.id, "paid, but we were never told", "booked and started"))
-                continue
-            checkouts.expire(db, checkout.id, ctx.clock.now())
-            instance = db.get(Instance, checkout.instance_id or "")
-            if instance is not None and instance.state == State.PENDING:
-                lifecycle.ask_delete(db, ctx, instance.id, "workflow:reconcile")
-        found.append(Finding(checkout.id, "not paid within a day", "expired; its draft is removed"))
+    with ctx.db.tx() as db:
+        for checkout in checkouts.overdue(db, ctx.clock.now()):
+            payments.ask_settle(db, ctx, checkout.id, is_overdue=True)
+            found.append(Finding(checkout.id, "not paid within a day", "the vendor is asked, then it expires"))
     return found
 
 
-def _orphans(ctx: Context, runtime_name: str) -> list[Finding]:
+def _orphans(ctx: Context) -> list[Finding]:
     """Something runs or lies there for an instance that is deleted (removed) or unknown (reported)."""
+    return [finding for name in ctx.runtimes for finding in _orphans_on(ctx, name)]
+
+
+def _orphans_on(ctx: Context, runtime_name: str) -> list[Finding]:
     runtime = ctx.runtimes[runtime_name]
     found = []
     try:
@@ -207,7 +239,7 @@ def _orphans(ctx: Context, runtime_name: str) -> list[Finding]:
     except ProviderError as error:
         return [Finding(runtime_name, f"cannot be listed: {error.message}", "none")]
     with ctx.db.read() as db:
-        states = dict(db.execute(select(Instance.id, Instance.state).where(Instance.id.in_(there))).tuples())
+        states = dict(db.execute(select(Instance.id, Instance.state).where(Instance.id.in_(there))).tuples().all())
     for instance_id in there:
         state = states.get(instance_id)
         if state is None:
@@ -224,8 +256,12 @@ def _orphans(ctx: Context, runtime_name: str) -> list[Finding]:
     return found
 
 
-def _unpaid_running(ctx: Context, runtime_name: str) -> list[Finding]:
+def _unpaid_running(ctx: Context) -> list[Finding]:
     """A suspended assistant whose gateway runs all the same is stopped."""
+    return [finding for name in ctx.runtimes for finding in _unpaid_running_on(ctx, name)]
+
+
+def _unpaid_running_on(ctx: Context, runtime_name: str) -> list[Finding]:
     runtime = ctx.runtimes[runtime_name]
     found = []
     with ctx.db.read() as db:
@@ -252,11 +288,30 @@ def _unpaid_running(ctx: Context, runtime_name: str) -> list[Finding]:
     return found
 
 
-def _invite(db: Any, ctx: Context) -> None:
-    try:
-        signups.refuse_when_full(db, ctx)
-    except AppError:
-        return
-    for email in waitlist.invite_next(db, 1, ctx.clock.now()):
+def _invite(db: Session, ctx: Context) -> None:
+    now = ctx.clock.now()
+    free = signups.free_places(db, ctx) - waitlist.invited(db, now - INVITATION_LIFE)
+    for email in waitlist.invite_next(db, free, now):
         letter = kinds.place_free(ctx.settings.brand_name, f"{ctx.settings.base_url}/configure")
         letters.post_to(db, ctx, f"place:{email}", letter, email)
+
+
+def _alert(db: Session, ctx: Context, instance_id: str, text: str) -> None:
+    day = ctx.clock.now().date().isoformat()
+    letter = kinds.alert(f"Assistant {instance_id}: {text.split(';')[0]}", f"{instance_id}: {text}\n")
+    letters.post_to(db, ctx, f"stuck:{instance_id}:{day}", letter, ctx.settings.support_address)
+
+
+LOOKS = (
+    _missed_events,
+    _stale_operations,
+    _unfinished_business,
+    _paid_but_failed,
+    _unfinished_inbox,
+    _unsent_letters,
+    _old_checkouts,
+    _subscriptions_to_check,
+    _orphans,
+    _unpaid_running,
+)
+"""Everything that is compared, in this order."""

@@ -97,7 +97,8 @@ class FolderRuntime:
         for file in files:
             target = self.root / placement["folder"] / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(file.content)
+            if not (file.keep and target.exists()):
+                target.write_text(file.content)
 
     def start(self, placement: Placement) -> None:
         self._refuse_faults()

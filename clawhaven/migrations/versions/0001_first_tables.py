@@ -64,6 +64,7 @@ def upgrade() -> None:
     op.create_table(
         "executor_lease",
         sa.Column("executor_id", sa.String(length=100), nullable=False),
+        sa.Column("host", sa.String(length=100), nullable=False),
         sa.Column("seen", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("executor_id", name=op.f("pk_executor_lease")),
     )
@@ -213,6 +214,7 @@ def upgrade() -> None:
         sa.Column("email", sa.String(length=320), nullable=False),
         sa.Column("is_operator", sa.Boolean(), nullable=False),
         sa.Column("created_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("verified_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=True),
         sa.Column("deleted_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_account")),
         sa.UniqueConstraint("email", name=op.f("uq_user_account_email")),
@@ -501,6 +503,7 @@ def upgrade() -> None:
         sa.Column("is_ending", sa.Boolean(), nullable=False),
         sa.Column("period_start_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
         sa.Column("period_end_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("checked_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
         sa.Column("created_at", clawhaven.core.db.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_subscription_account_id_account")),
         sa.ForeignKeyConstraint(["checkout_id"], ["checkout.id"], name=op.f("fk_subscription_checkout_id_checkout")),
@@ -510,6 +513,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("subscription", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_subscription_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_subscription_checked_at"), ["checked_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_subscription_instance_id"), ["instance_id"], unique=False)
 
     op.create_table(

@@ -30,6 +30,7 @@ from clawhaven.ports.payments import (
     PaymentEvent,
     PaymentKind,
     VendorCheckout,
+    VendorPayment,
     VendorState,
     VendorSubscription,
 )
@@ -128,12 +129,17 @@ class Sandbox:
         return VendorCheckout(row["reference"], f"{self._base_url}/sandbox/checkout/{row['reference']}")
 
     def fetch(self, checkout_reference: str) -> VendorState:
-        """The current state of a checkout; `paid_micros` and `payment_reference` are its first payment's."""
+        """The current state of a checkout, all its payments that succeeded (oldest first), its subscription."""
         with self._store.read() as db:
             row = row_of(db, "checkouts", checkout_reference)
             subscription = _subscription(db, row["subscription"]) if row["subscription"] else None
-        paid = int(row["amount_micros"]) if row["payment"] else 0
-        return VendorState(row["state"], paid, row["payment"], subscription)
+            payments = db.execute(
+                "SELECT reference, amount_micros FROM payments WHERE checkout = ? AND state = 'succeeded'"
+                " ORDER BY created_at, reference",
+                (checkout_reference,),
+            ).fetchall()
+        paid = tuple(VendorPayment(str(one["reference"]), int(one["amount_micros"])) for one in payments)
+        return VendorState(row["state"], paid, subscription)
 
     def cancel(self, subscription_reference: str, at_period_end: bool) -> None:
         """End a subscription now, or mark it to end with its period; already ended or marked is success."""
