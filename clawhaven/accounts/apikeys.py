@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts.models import Account, ApiKey, User
 from clawhaven.accounts.signup import Owner
-from clawhaven.core.errors import Invalid, NotFound
+from clawhaven.core.errors import Forbidden, Invalid, NotFound
 from clawhaven.core.ids import new_id, new_token
 from clawhaven.core.secrets import hash_token
 
@@ -18,7 +18,15 @@ SCOPES = ("read", "write")
 
 
 def issue(db: Session, owner: Owner, name: str, scopes: list[str], now: datetime) -> tuple[ApiKey, str]:
-    """A new key and its only showing. Raises Invalid for an unknown scope."""
+    """A new key and its only showing. Raises Invalid for an unknown scope, Forbidden for an unproven address.
+
+    `owner` is as it was when the caller was let in: a session that a mailed link has ended since makes no key.
+    """
+    if owner.user.verified_at is None:
+        raise Forbidden(
+            "Sign in once with the link that is mailed to you; from then on you can make API keys.",
+            code="email_not_verified",
+        )
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise Invalid(f"Scopes are {', '.join(SCOPES)}.", field="scopes", reason=f"unknown: {unknown}")
@@ -67,3 +75,11 @@ def revoke(db: Session, account_id: str, key_id: str, now: datetime) -> None:
     )
     if not getattr(found, "rowcount", 0):
         raise NotFound("There is no such API key.")
+
+
+def revoke_all(db: Session, user_id: str, now: datetime) -> int:
+    """End every key of a user; returns how many were in force."""
+    found = db.execute(
+        update(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    return int(getattr(found, "rowcount", 0))

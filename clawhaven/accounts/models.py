@@ -11,7 +11,10 @@ from clawhaven.core.db import Base
 
 
 class User(Base):
-    """A person who signs in. `email` is stored normalised (lower-case domain and local part) and is unique."""
+    """A person who signs in. `email` is stored normalised (lower-case domain and local part) and is unique.
+
+    `verified_at` is when a mailed link first proved the address to be theirs; until then anybody may have typed it.
+    """
 
     __tablename__ = "user_account"
 
@@ -19,6 +22,7 @@ class User(Base):
     email: Mapped[str] = mapped_column(String(320), unique=True)
     is_operator: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
+    verified_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 
 

@@ -45,6 +45,12 @@ def close_session(db: Session, token: str) -> None:
     db.execute(delete(LoginSession).where(LoginSession.token_hash == hash_token(token)))
 
 
+def close_all(db: Session, user_id: str) -> int:
+    """Sign a user out everywhere; returns how many sessions there were."""
+    found = db.execute(delete(LoginSession).where(LoginSession.user_id == user_id))
+    return int(getattr(found, "rowcount", 0))
+
+
 def sweep(db: Session, now: datetime) -> None:
     """Forget expired sessions."""
     db.execute(delete(LoginSession).where(LoginSession.expires_at <= now))

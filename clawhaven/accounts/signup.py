@@ -38,9 +38,14 @@ def normalise_email(raw: str) -> str:
     return address
 
 
-def register(db: Session, email: str, now: datetime, *, is_operator: bool = False) -> Owner:
-    """Create the user and account for a normalised email. Raises Conflict when there is one."""
-    user = User(id=new_id("usr"), email=email, is_operator=is_operator, created_at=now)
+def register(
+    db: Session, email: str, now: datetime, *, is_operator: bool = False, verified_at: datetime | None = None
+) -> Owner:
+    """Create the user and account for a normalised email. Raises Conflict when there is one.
+
+    `verified_at` stays None for an address that somebody merely typed: the first mailed link sets it.
+    """
+    user = User(id=new_id("usr"), email=email, is_operator=is_operator, created_at=now, verified_at=verified_at)
     try:
         with db.begin_nested():
             db.add(user)

@@ -36,12 +36,14 @@ def http(scene: Scene) -> Iterator[TestClient]:
 
 @pytest.fixture
 def key_of(scene: Scene) -> Callable[..., dict[str, str]]:
-    """Makes an API key of a customer; returns the headers that carry it."""
+    """Makes an API key of a customer, whose address counts as proved; returns the headers that carry it."""
 
     def make(begun: Begun, *scopes: str) -> dict[str, str]:
         with scene.ctx.db.tx() as db:
-            wanted = list(scopes or ("read", "write"))
-            _, secret = apikeys.issue(db, begun.owner, "test", wanted, scene.ctx.clock.now())
+            now, wanted = scene.ctx.clock.now(), list(scopes or ("read", "write"))
+            begun.owner.user.verified_at = now
+            db.merge(begun.owner.user)
+            _, secret = apikeys.issue(db, begun.owner, "test", wanted, now)
         return {"authorization": f"Bearer {secret}"}
 
     return make

@@ -164,6 +164,7 @@ def test_secrets_stay_where_they_belong(demo: Demo, telegram: TelegramServer, wa
     ada.pay()
     ada.wait_for("active")
     link, session = sign_in_again(demo, "ada@example.com")
+    first_session, ada.session = ada.session, session  # which the link has ended
     key = ada.request("POST", "/api/auth/keys", json={"name": "script"}).json()["key"]
     claim_url = ada.get(f"{ada.path}/channels")["items"][0]["claim_url"]
     held = json.loads((demo.data / "customers" / ada.instance_id / "secrets" / "secrets.json").read_text())
@@ -173,7 +174,7 @@ def test_secrets_stay_where_they_belong(demo: Demo, telegram: TelegramServer, wa
         "gateway token": held["gateway"]["token"],
         "proxy key": held["house"]["key"],
         "session": session,
-        "first session": ada.session,
+        "first session": first_session,
         "API key": key,
         "sign-in link": link,
         "claim link": parse_qs(urlsplit(claim_url).query)["start"][0],

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import func, select
 
 from clawhaven.accounts.models import LoginSession
-from clawhaven.accounts.signup import Owner
+from clawhaven.accounts.signup import Owner, find_owner
 from clawhaven.context import Context
 from clawhaven.core.settings import Settings
 from clawhaven.web import auth
-from tests.web.conftest import Visit
+from tests.web.conftest import DRAFT, Visit
 
 
 def ask_for_link(visit: Visit, owner: Owner, **fields: str) -> str:
@@ -80,6 +80,18 @@ def test_signing_out_ends_the_session(mine: Visit, ctx: Context) -> None:
     assert mine.get("/dashboard").status_code == 303
     with ctx.db.read() as db:
         assert db.scalar(select(func.count()).select_from(LoginSession)) == 0
+
+
+def test_the_first_link_puts_out_whoever_signed_up_with_the_address(visit: Visit, ctx: Context) -> None:
+    attacker, signed_up = Visit(ctx), {**DRAFT, "email": "victim@example.com"}
+    assert attacker.post("/configure", **signed_up).status_code == 303
+    assert attacker.get("/dashboard").status_code == 200
+    with ctx.db.read() as db:
+        victim = find_owner(db, "victim@example.com")
+    assert victim is not None
+    visit.sign_in(victim)
+    assert visit.get("/dashboard").status_code == 200
+    assert attacker.get("/dashboard").status_code == 303
 
 
 def test_a_session_ends_by_itself(mine: Visit, ctx: Context) -> None:
