@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ MAX_OUTPUT_TOKENS = 8192
 APIS: dict[str, config.ModelApi] = {"openai": "openai-completions"}
 """Upstream -> the gateway's word for the dialect; every other upstream speaks Anthropic Messages."""
 
+
+SHAPE_PORT = 18789
 
 LEARNED = frozenset({"USER.md", "IDENTITY.md"})
 
@@ -82,8 +85,15 @@ def render_all(ctx: Context, instance: Instance, channels: Sequence[Connection],
 
 
 def check_config(ctx: Context, instance: Instance, text: str) -> None:
-    """Ask the pinned OpenClaw. Raises ProviderError(config_invalid) with what it said."""
-    problems = ctx.runtime(instance.runtime).validate(text)
+    """Ask the pinned OpenClaw. Raises ProviderError(config_invalid) with what it said.
+
+    Its answer takes seconds and is remembered by content, so what is asked about is the same for all assistants of
+    one shape: the name, which we have checked ourselves, the id and the port are put in only afterwards.
+    """
+    tree = json.loads(text)
+    tree["gateway"]["port"] = SHAPE_PORT
+    tree["agents"]["entries"]["main"]["identity"]["name"] = "Assistant"
+    problems = ctx.runtime(instance.runtime).validate(json.dumps(tree, indent=2).replace(instance.id, "ins_0"))
     if problems:
         raise ProviderError("; ".join(problems)[:500], permanent=True, code="config_invalid")
 
