@@ -14,9 +14,7 @@ from clawhaven.billing import waitlist
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import Forbidden
-from clawhaven.core.secrets import hash_token
-from clawhaven.notices import kinds
-from clawhaven.workflows import checkout, letters
+from clawhaven.workflows import checkout, sign_in
 
 router = APIRouter(tags=["accounts"])
 
@@ -66,13 +64,8 @@ def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
     """Mail a sign-in link. The answer is the same whether or not there is such an account."""
     limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
     email = signup.normalise_email(body.email)
-    now = ctx.clock.now()
     with ctx.db.tx() as db:
-        owner = signup.find_owner(db, email)
-        if owner is not None:
-            token = links.issue(db, owner.user.id, now)
-            letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
-            letters.post(db, ctx, f"sign-in:{hash_token(token)[:32]}", letter, owner.account.id)
+        sign_in.mail_link(db, ctx, email)
     return {"message": "If there is an account with this email, a sign-in link is on its way."}
 
 

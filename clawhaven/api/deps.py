@@ -42,13 +42,10 @@ Ctx = Annotated[Context, Depends(context)]
 
 
 def client_address(request: Request, ctx: Context) -> str:
-    """The peer's address, or the one that our own reverse proxies report."""
-    direct = request.client.host if request.client else "unknown"
-    hops = ctx.settings.trusted_proxy_count
-    if not hops:
-        return direct
-    chain = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
-    return chain[-hops] if len(chain) >= hops else direct
+    """The peer's address, or the one that our own reverse proxies report, as limits count it."""
+    peer = request.client.host if request.client else "unknown"
+    lines = request.headers.getlist("x-forwarded-for")
+    return ratelimit.client_key(peer, lines, ctx.settings.trusted_proxy_count)
 
 
 def limit(ctx: Context, request: Request, what: str, per_minute: int, who: str | None = None) -> None:

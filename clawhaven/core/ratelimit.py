@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -20,6 +22,32 @@ class RateWindow(Base):
     key: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
     started: Mapped[int] = mapped_column(primary_key=True)
     hits: Mapped[int]
+
+
+def client_key(peer: str, forwarded_lines: Sequence[str], hops: int) -> str:
+    """The asking machine's address, as its limits count it: one IPv4 address, or the /64 of an IPv6 address.
+
+    `hops` of our own reverse proxies stand in front; each adds the address it saw at the end of X-Forwarded-For,
+    whose lines are one list (RFC 9110 section 5.3). What stands before theirs is the client's own claim.
+    """
+    chain = [part.strip() for line in forwarded_lines for part in line.split(",") if part.strip()]
+    seen = chain[-hops] if 0 < hops <= len(chain) else peer
+    try:
+        address = ipaddress.ip_address(_without_port(seen))
+    except ValueError:
+        return seen[:64]
+    if isinstance(address, ipaddress.IPv6Address):
+        # Everybody with an IPv6 line has 2**64 addresses at least.
+        return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
+def _without_port(text: str) -> str:
+    """`1.2.3.4:5678` and `[2001:db8::1]:5678`, as some proxies write them, without the port."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    host, _, _ = text.partition(":")
+    return host if text.count(":") == 1 else text
 
 
 def hit(db: Session, key: str, limit: int, seconds: int, now: datetime) -> None:

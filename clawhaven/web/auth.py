@@ -8,20 +8,15 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from clawhaven.accounts import links, sessions, signup
-from clawhaven.context import Context
-from clawhaven.core.errors import Invalid, RateLimited, Unauthorized
-from clawhaven.core.secrets import hash_token
-from clawhaven.notices import kinds
+from clawhaven.core.errors import Invalid, Unauthorized
 from clawhaven.web import deps
 from clawhaven.web.deps import Anyone, Ctx, OwnForm
 from clawhaven.web.render import page
-from clawhaven.workflows import letters
+from clawhaven.workflows import sign_in
 
 router = APIRouter()
 
 NEXT_COOKIE = "clawhaven_next"
-MAILS_PER_HOUR = 10
-"""Sign-in mails to one address; beyond it nothing is sent, and nobody is told."""
 
 Token = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{20,100}$")]
 
@@ -43,7 +38,8 @@ def send_link(request: Request, ctx: Ctx, form: OwnForm) -> Response:
         email = signup.normalise_email(given)
     except Invalid as error:
         return page(request, "sign_in.html", 400, next_path=next_path, email=given, error=error.message)
-    _mail_link(ctx, email)
+    with ctx.db.tx() as db:
+        sign_in.mail_link(db, ctx, email)
     response = page(request, "sign_in_sent.html", email=email)
     if deps.is_local(next_path):
         response.set_cookie(
@@ -83,18 +79,3 @@ def sign_out(ctx: Ctx, visitor: Anyone, _form: OwnForm) -> Response:
     response = RedirectResponse("/?done=signed-out", 303)
     deps.drop_session(ctx, response)
     return response
-
-
-def _mail_link(ctx: Context, email: str) -> None:
-    with ctx.db.read() as db:
-        owner = signup.find_owner(db, email)
-    if owner is None:
-        return
-    try:
-        deps.limit(ctx, f"sign-in-mail:{owner.user.id}", MAILS_PER_HOUR, 3600)
-    except RateLimited:
-        return
-    with ctx.db.tx() as db:
-        token = links.issue(db, owner.user.id, ctx.clock.now())
-        letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
-        letters.post(db, ctx, f"sign_in:{hash_token(token)[:32]}", letter, owner.account.id)

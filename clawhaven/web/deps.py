@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -145,18 +144,8 @@ def refuse_other_sites(request: Request) -> None:
 def client_address(request: Request) -> str:
     """The asking machine: the direct peer, or what our own reverse proxies (TRUSTED_PROXY_COUNT) saw. IPv6: its /64."""
     peer = request.client.host if request.client else "unknown"
-    trusted = context(request).settings.trusted_proxy_count
-    if trusted:
-        hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
-        peer = hops[-trusted] if len(hops) >= trusted else peer
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer[:64]
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    lines = request.headers.getlist("x-forwarded-for")
+    return ratelimit.client_key(peer, lines, context(request).settings.trusted_proxy_count)
 
 
 def limit(ctx: Context, key: str, uses: int, seconds: int = 60) -> None:

@@ -168,3 +168,17 @@ def test_only_our_own_proxies_are_believed(scene: Scene, hops: int, forwarded: s
     headers = [(b"x-forwarded-for", forwarded.encode())]
     request = Request({"type": "http", "headers": headers, "client": ("9.9.9.9", 1), "method": "GET", "path": "/"})
     assert client_address(request, scene.ctx) == expected
+
+
+def test_neighbours_on_one_ipv6_line_share_a_limit_and_every_header_line_counts(scene: Scene) -> None:
+    scene.ctx.settings.trusted_proxy_count = 1
+
+    def ask(*lines: str) -> str:
+        headers = [(b"x-forwarded-for", line.encode()) for line in lines]
+        return client_address(
+            Request({"type": "http", "headers": headers, "client": ("9.9.9.9", 1), "method": "GET", "path": "/"}),
+            scene.ctx,
+        )
+
+    assert ask("2001:db8:1:2::1") == ask("2001:db8:1:2:aaaa::2") != ask("2001:db8:1:3::1")
+    assert ask("6.6.6.6", "1.2.3.4") == "1.2.3.4"
