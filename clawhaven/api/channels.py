@@ -27,7 +27,7 @@ def list_channels(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """What is connected, and what can be (with the fields each needs)."""
     with ctx.db.read() as db:
         owned(db, Instance, instance_id, who.account_id)
-        connected = [channel_json(ctx, one) for one in connections.list_connections(db, instance_id)]
+        connected = [channel_json(ctx, one, who) for one in connections.list_connections(db, instance_id)]
     available = [
         {
             "channel": name,
@@ -61,7 +61,7 @@ def listen_for_owner(instance_id: str, channel: str, who: Signed, ctx: Ctx) -> d
         owned(db, Instance, instance_id, who.account_id)
         found = _connection(db, instance_id, channel)
         listening.listen(db, ctx, instance_id)
-        return channel_json(ctx, found)
+        return channel_json(ctx, found, who)
 
 
 @router.delete("/channels/{channel}", status_code=204)
@@ -89,7 +89,7 @@ def _connect(ctx: Context, who: Caller, instance_id: str, channel: str, given: d
         if instance.state in (State.ACTIVE, State.SUSPENDED):
             lifecycle.ask_configure(db, ctx, instance_id, who.actor, [channel])
             listening.listen(db, ctx, instance_id)
-        return channel_json(ctx, connection)
+        return channel_json(ctx, connection, who)
 
 
 def _connection(db: Session, instance_id: str, channel: str) -> Connection:

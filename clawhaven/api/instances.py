@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import AssistantBody, ChangeBody
 from clawhaven.api.calls import call_json
-from clawhaven.api.deps import Ctx, Signed
+from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.core.logs import redact
@@ -25,8 +25,8 @@ from clawhaven.workflows import checkout, lifecycle, wake
 router = APIRouter(prefix="/instances", tags=["instances"])
 
 
-def as_json(db: Session, ctx: Context, instance: Instance) -> dict[str, Any]:
-    """The wire form of an instance for its owner."""
+def as_json(db: Session, ctx: Context, instance: Instance, who: Caller) -> dict[str, Any]:
+    """The wire form of an instance for its owner, as far as the caller's scopes go."""
     running = operations.under_way(db, instance.id)
     seen = health.observed(db, instance.id)
     return {
@@ -43,7 +43,7 @@ def as_json(db: Session, ctx: Context, instance: Instance) -> dict[str, Any]:
         if instance.failure_code
         else None,
         "url": f"{ctx.settings.base_url}/instances/{instance.id}",
-        "channels": [channel_json(ctx, one) for one in connections.list_connections(db, instance.id)],
+        "channels": [channel_json(ctx, one, who) for one in connections.list_connections(db, instance.id)],
         "operation": operations.as_json(db, running) if running else None,
         "health": {"is_healthy": seen.is_healthy, "detail": seen.detail, "at": seen.at.isoformat()} if seen else None,
         "created_at": instance.created_at.isoformat(),
@@ -52,15 +52,16 @@ def as_json(db: Session, ctx: Context, instance: Instance) -> dict[str, Any]:
     }
 
 
-def channel_json(ctx: Context, connection: Connection) -> dict[str, Any]:
-    """The wire form of a channel; never its credentials."""
+def channel_json(ctx: Context, connection: Connection, who: Caller) -> dict[str, Any]:
+    """The wire form of a channel; never its credentials. The claim link makes whoever opens it the bot's owner, so
+    it is for callers with the write scope."""
     return {
         "channel": connection.channel,
         "bot_username": connection.bot_username,
         "bot_url": connection.bot_url,
         "status": "connected" if connection.owner_external_id else "waiting_for_owner",
         "owner": connection.owner_username or connection.owner_external_id,
-        "claim_url": connections.claim_url(connection, ctx.keys),
+        "claim_url": connections.claim_url(connection, ctx.keys) if "write" in who.scopes else None,
     }
 
 
@@ -74,7 +75,7 @@ def list_instances(who: Signed, ctx: Ctx) -> dict[str, Any]:
             .order_by(Instance.created_at.desc(), Instance.id)
             .limit(100)
         )
-        return {"items": [as_json(db, ctx, row) for row in rows], "next_cursor": None}
+        return {"items": [as_json(db, ctx, row, who) for row in rows], "next_cursor": None}
 
 
 @router.post("", status_code=201)
@@ -95,7 +96,7 @@ def create_instance(body: AssistantBody, who: Signed, ctx: Ctx) -> dict[str, Any
 def get_instance(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """One assistant."""
     with ctx.db.read() as db:
-        return as_json(db, ctx, owned(db, Instance, instance_id, who.account_id))
+        return as_json(db, ctx, owned(db, Instance, instance_id, who.account_id), who)
 
 
 @router.patch("/{instance_id}", status_code=202)
