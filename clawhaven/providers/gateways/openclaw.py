@@ -16,12 +16,20 @@ from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import ChatEvent, GatewayAddress
 from clawhaven.ports.runtime import Health
 from clawhaven.providers.gateways.device import Device
-from clawhaven.providers.gateways.rpc import Refused, Rpc, Socket, is_answer, payload
+from clawhaven.providers.gateways.exchange import LONGEST_PROBLEM, plain
+from clawhaven.providers.gateways.rpc import Refused, Rpc, Socket, is_answer, mapping, payload
 
 RETRY_SECONDS = 1.0
+FAILED = "The assistant could not answer."
 HISTORY_LINES = 50
 QUEUED = ChatEvent("final", "")
 """An end without a word: the message waits behind a turn that is still running, and gets a run of its own later."""
+
+STATUS_SECONDS = 15.0
+"""So long a look at a gateway's health waits for its channels, whatever other calls may take."""
+
+LONGEST_WORD = 40
+"""Characters of a gateway's word (a channel, a state, a version) that go on to the books."""
 
 QUEUE_SECONDS = 10
 """So long after an empty end an idle gateway may still begin the run."""
@@ -52,13 +60,16 @@ class OpenClaw:
             return Health(live=False, started=False, authenticated=False)
         startup = rpc.probe(address, "/startupz") or {}
         is_started = startup.get("ok") is True and startup.get("status") == "started"
-        version = startup.get("version")
+        version = plain(startup.get("version"), LONGEST_WORD) or None
+        patience = min(STATUS_SECONDS, self._options.gateway_timeout_seconds)
         try:
-            status = self.call(address, "channels.status", {"probe": False})
+            channels, problems = _channels(rpc.call(address, "channels.status", {"probe": False}, patience))
         except ProviderError as error:
-            problems = {"gateway": error.message}
+            problems = {"gateway": plain(error.message, LONGEST_PROBLEM)}
             return Health(True, is_started, False, problems=problems, version=version)
-        channels, problems = _channels(status)
+        except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
+            problems = {"gateway": f"channels.status is not what OpenClaw answers ({type(error).__name__})"}
+            return Health(True, is_started, False, problems=problems, version=version)
         return Health(True, is_started, True, channels, problems, version)
 
     def call(self, address: GatewayAddress, method: str, params: Mapping[str, Any] | None = None) -> Any:
@@ -107,7 +118,7 @@ class OpenClaw:
                 except (OSError, ValueError) as error:
                     message = f"{self._device_path} cannot be used: {error}"
                     raise ProviderError(message, permanent=True, code="device_key") from error
-                self._rpc = Rpc(device, self._options.gateway_timeout_seconds)
+                self._rpc = Rpc(device)
             return self._rpc
 
 
@@ -138,12 +149,12 @@ class _Turn:
         while True:
             frame = socket.receive(deadline - time.monotonic())
             if is_answer(frame, request_id):
-                status = (payload(frame) or {}).get("status")
+                status = mapping(payload(frame)).get("status")
                 self.is_accepted = True
                 if status in ("ok", "error"):
                     yield self._from_history(socket)
                     return
-            elif frame.get("event") == "chat" and (event := self._read(frame.get("payload") or {})) is not None:
+            elif frame.get("event") == "chat" and (event := self._read(mapping(frame.get("payload")))) is not None:
                 if event == QUEUED:
                     yield self._await_answer(socket, deadline, QUEUE_SECONDS)
                     return
@@ -163,13 +174,13 @@ class _Turn:
         if state == "aborted":
             return ChatEvent("error", "The answer was stopped.")
         if state == "error":
-            return ChatEvent("error", str(event.get("errorMessage") or "The assistant could not answer."))
+            return ChatEvent("error", plain(event.get("errorMessage"), LONGEST_PROBLEM) or FAILED)
         return None
 
     def _from_history(self, socket: Socket) -> ChatEvent:
         """The answer of a turn that had ended before we came."""
-        for line in reversed(self._history(socket).get("messages") or []):
-            about = line.get("__openclaw") or {}
+        for line in reversed(_lines(self._history(socket))):
+            about = mapping(line.get("__openclaw"))
             if line.get("role") == "assistant" and self.key in (about.get("runId"), about.get("idempotencyKey")):
                 return ChatEvent("final", text_of(line))
         return ChatEvent("error", "The answer to this message is no longer available.")
@@ -179,8 +190,8 @@ class _Turn:
         idle_since: float | None = None
         while time.monotonic() < deadline:
             history = self._history(socket)
-            is_busy = bool((history.get("sessionInfo") or {}).get("hasActiveRun"))
-            answer, is_over = _answer_to(f"{self.key}:user", history.get("messages") or [])
+            is_busy = bool(mapping(history.get("sessionInfo")).get("hasActiveRun"))
+            answer, is_over = _answer_to(f"{self.key}:user", _lines(history))
             if answer and (is_over or not is_busy):
                 return ChatEvent("final", answer)
             idle_since = None if is_busy else idle_since or time.monotonic()
@@ -191,8 +202,12 @@ class _Turn:
 
     def _history(self, socket: Socket) -> Mapping[str, Any]:
         params = {"sessionKey": self.session, "limit": HISTORY_LINES}
-        history = socket.call("chat.history", params, 30)
-        return history if isinstance(history, Mapping) else {}
+        return mapping(socket.call("chat.history", params, 30))
+
+
+def _lines(history: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    lines = history.get("messages")
+    return [line for line in lines if isinstance(line, Mapping)] if isinstance(lines, list) else []
 
 
 def _answer_to(user_key: str, lines: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
@@ -220,31 +235,38 @@ def traceparent(idempotency_key: str) -> str:
 
 def text_of(message: Any) -> str:
     """The visible text of a gateway message: its `content` is a string or a list of parts."""
-    content = message.get("content") if isinstance(message, Mapping) else None
+    content = mapping(message).get("content")
     if isinstance(content, str):
-        return content
+        return _whole(content)
     if not isinstance(content, list):
         return ""
     parts = [part.get("text", "") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-    return "\n\n".join(str(part) for part in parts if part)
+    return _whole("\n\n".join(str(part) for part in parts if part))
+
+
+def _whole(text: str) -> str:
+    """Without half characters: the gateway cuts text anywhere, also in the middle of an emoji's two halves."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _channels(status: Any) -> tuple[dict[str, str], dict[str, str]]:
     """Channel -> lifecycle word, and channel -> last error, from `channels.status`.
 
-    A channel with several accounts is as well as the worst of its enabled ones.
+    A channel with several accounts is as well as the worst of its enabled ones. AttributeError, TypeError and the
+    like for another shape.
     """
     words: dict[str, str] = {}
     problems: dict[str, str] = {}
-    per_channel = status.get("channelAccounts") if isinstance(status, Mapping) else None
-    for channel, accounts in (per_channel or {}).items():
+    for name, accounts in (status.get("channelAccounts") or {}).items():
+        channel = plain(name, LONGEST_WORD)
         for account in accounts:
             if account.get("enabled") is False:
                 words.setdefault(channel, "disabled")
                 continue
-            word = str(account.get("lifecycle") or ("ready" if account.get("connected") else "stopped"))
+            word = plain(account.get("lifecycle"), LONGEST_WORD)
+            word = word or ("ready" if account.get("connected") else "stopped")
             if words.get(channel) in (None, "disabled", "ready"):
                 words[channel] = word
             if account.get("lastError"):
-                problems[channel] = str(account["lastError"])
+                problems[channel] = plain(account["lastError"], LONGEST_PROBLEM) or "an error"
     return words, problems

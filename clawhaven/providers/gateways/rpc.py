@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import httpx2
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import GatewayAddress
 from clawhaven.providers.gateways.device import CLIENT_ID, CLIENT_MODE, PLATFORM, ROLE, Device
+from clawhaven.providers.gateways.exchange import LONGEST_PROBLEM, Answer, fetch, new_client, plain, read_json
 
 HTTP_METHODS = frozenset(
     [
@@ -75,18 +75,19 @@ SCOPES = ("operator.admin",)
 FORWARDED_FOR = "192.0.2.1"
 """Sent where the gateway trusts proxies: it refuses requests without the header, and loopback addresses in it."""
 
+PROBE_SECONDS = 5.0
 OPEN_TIMEOUT_SECONDS = 15
-LARGEST_FRAME_BYTES = 32 * 1024 * 1024
+LARGEST_FRAME_BYTES = 8 * 1024 * 1024
 
 
 class Refused(Exception):
     """The gateway answered a request with an error of its own."""
 
-    def __init__(self, error: Mapping[str, Any]) -> None:
-        super().__init__(str(error.get("message") or error.get("code") or "refused"))
-        self.code = str(error.get("code") or "")
-        details = error.get("details")
-        self.details: Mapping[str, Any] = details if isinstance(details, Mapping) else {}
+    def __init__(self, told: Any) -> None:
+        error = mapping(told)
+        self.code = plain(error.get("code"), LONGEST_PROBLEM)
+        super().__init__(plain(error.get("message"), LONGEST_PROBLEM) or self.code or "refused")
+        self.details = mapping(error.get("details"))
         self.is_retryable = bool(error.get("retryable")) or self.code == "UNAVAILABLE"
 
     def as_provider_error(self, method: str) -> ProviderError:
@@ -116,17 +117,15 @@ class Forwarding:
 class Rpc:
     """Calls into gateways. Every failure is a ProviderError: `unreachable`, `not_ready`, `gateway_refused`, …"""
 
-    def __init__(self, device: Device, timeout_seconds: float) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
-        # Gateways are on loopback or private networks; a proxy of the environment must never see the token.
-        self._http = httpx2.Client(timeout=timeout_seconds, trust_env=False, follow_redirects=False)
+        self._http = new_client()
         self.forwarding = Forwarding()
 
     def probe(self, address: GatewayAddress, path: str) -> dict[str, Any] | None:
         """The JSON body of a probe, whatever its status; None when it is no JSON object or nobody answers."""
         try:
-            answer = self._request(address, "GET", path, None, 5)
-            body = answer.json()
+            body = self._request(address, "GET", path, None, PROBE_SECONDS).read_json()
         except (ProviderError, ValueError):
             return None
         return body if isinstance(body, dict) else None
@@ -146,30 +145,26 @@ class Rpc:
     ) -> Any:
         body = {"method": method, "params": dict(params)}
         answer = self._request(address, "POST", "/api/v1/admin/rpc", body, timeout_seconds)
-        if answer.status_code == 401:
+        if answer.status == 401:
             raise ProviderError("The gateway does not know our token", permanent=True, code="gateway_unauthorized")
         try:
-            reply = answer.json()
+            reply = answer.read_json()
         except ValueError:
             reply = None
         if not isinstance(reply, dict) or "ok" not in reply:
-            message = f"{method}: answer {answer.status_code} is not from admin HTTP RPC"
+            message = f"{method}: answer {answer.status} is not from admin HTTP RPC"
             raise ProviderError(message, code="not_ready")
         if reply["ok"] is not True:
-            raise Refused(reply.get("error") or {})
+            raise Refused(reply.get("error"))
         return reply.get("payload")
 
-    def _request(
-        self, address: GatewayAddress, verb: str, path: str, body: Any, timeout_seconds: float
-    ) -> httpx2.Response:
+    def _request(self, address: GatewayAddress, verb: str, path: str, body: Any, timeout_seconds: float) -> Answer:
         url = address.url.rstrip("/")
+        deadline = time.monotonic() + timeout_seconds
         for _ in range(2):
             headers = {"Authorization": f"Bearer {address.token}", **self.forwarding.headers(url)}
-            try:
-                answer = self._http.request(verb, url + path, json=body, headers=headers, timeout=timeout_seconds)
-            except httpx2.HTTPError as error:
-                raise ProviderError(f"{url}: {error or type(error).__name__}", code="unreachable") from None
-            if answer.status_code != 403 or not self.forwarding.learn(url, headers, answer.content):
+            answer = fetch(self._http, verb, url + path, body, headers, deadline - time.monotonic())
+            if answer.status != 403 or not self.forwarding.learn(url, headers, answer.content):
                 break
         return answer
 
@@ -255,9 +250,11 @@ class Socket:
         return request_id
 
     def receive(self, timeout_seconds: float) -> dict[str, Any]:
-        """The next frame. Raises Lost, with code `timeout` when nothing came."""
+        """The next frame. Raises Lost, with code `timeout` when nothing came, or the time was over before."""
+        if timeout_seconds <= 0:  # a gateway that never stops talking would always have a next frame
+            raise Lost("the gateway did not answer in time", code="timeout")
         try:
-            frame = json.loads(self._connection.recv(timeout=max(0.0, timeout_seconds)))
+            frame = read_json(self._connection.recv(timeout=timeout_seconds))
         except TimeoutError:
             raise Lost("the gateway did not answer in time", code="timeout") from None
         except (OSError, WebSocketException) as error:
@@ -277,8 +274,10 @@ class Socket:
 
     def sign_in(self, device: Device, token: str) -> None:
         """Answer the challenge. Raises Refused and Lost."""
-        challenge = self.receive(OPEN_TIMEOUT_SECONDS).get("payload") or {}
-        nonce, signed_at = str(challenge.get("nonce", "")), int(challenge.get("ts", 0))
+        challenge = mapping(self.receive(OPEN_TIMEOUT_SECONDS).get("payload"))
+        nonce, signed_at = str(challenge.get("nonce", "")), challenge.get("ts", 0)
+        if not isinstance(signed_at, int):
+            raise Lost("the gateway's challenge has no time", code="not_ready")
         hello = self.call(
             "connect",
             {
@@ -293,7 +292,12 @@ class Socket:
             },
             OPEN_TIMEOUT_SECONDS,
         )
-        self.boot_id = str(((hello or {}).get("server") or {}).get("bootId", ""))
+        self.boot_id = str(mapping(mapping(hello).get("server")).get("bootId", ""))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is a JSON object, else an empty one: a gateway can send anything anywhere."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def is_answer(frame: Mapping[str, Any], request_id: str) -> bool:
@@ -304,5 +308,5 @@ def is_answer(frame: Mapping[str, Any], request_id: str) -> bool:
 def payload(frame: Mapping[str, Any]) -> Any:
     """What a response carries. Raises Refused."""
     if frame.get("ok") is not True:
-        raise Refused(frame.get("error") or {})
+        raise Refused(frame.get("error"))
     return frame.get("payload")
