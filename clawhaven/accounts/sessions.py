@@ -12,6 +12,17 @@ from clawhaven.accounts.signup import Owner
 from clawhaven.core.ids import new_id, new_token
 from clawhaven.core.secrets import hash_token
 
+COOKIE = "clawhaven_session"
+
+
+def cookie_name(base_url: str) -> str:
+    """The session cookie's name at this address, the same behind every door.
+
+    Behind https it has the prefix `__Host-`, and browsers let no other host set it (RFC 6265bis section 4.1.3.2):
+    not an assistant's host name below ours, not anybody on a plain connection. Only that name is read there.
+    """
+    return f"__Host-{COOKIE}" if base_url.startswith("https://") else COOKIE
+
 
 def open_session(db: Session, user_id: str, now: datetime, *, days: int, user_agent: str = "") -> str:
     """Sign the user in; returns the cookie's value, which is never stored."""

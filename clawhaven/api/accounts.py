@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from clawhaven.accounts import apikeys, links, sessions, signup
 from clawhaven.accounts.models import ApiKey
 from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
-from clawhaven.api.deps import COOKIE, Ctx, Signed, limit, refuse_foreign_origin
+from clawhaven.api.deps import Ctx, Signed, limit, refuse_foreign_origin, session_token
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
 from clawhaven.core import audit
@@ -20,9 +20,9 @@ router = APIRouter(tags=["accounts"])
 
 
 def set_cookie(response: Response, ctx: Context, token: str) -> None:
-    """The session cookie: httpOnly, SameSite=Lax, Secure behind https."""
+    """The session cookie: httpOnly, SameSite=Lax; behind https Secure and of this host alone."""
     response.set_cookie(
-        COOKIE,
+        sessions.cookie_name(ctx.settings.base_url),
         token,
         max_age=ctx.settings.session_days * 86_400,
         httponly=True,
@@ -74,7 +74,7 @@ def redeem_link(body: TokenBody, request: Request, response: Response, ctx: Ctx)
     """Use a sign-in link's token up: sets the session cookie. The first one ends every session and key before it."""
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
-    agent, old = request.headers.get("user-agent", ""), request.cookies.get(COOKIE, "")
+    agent, old = request.headers.get("user-agent", ""), session_token(request, ctx)
     with ctx.db.tx() as db:
         token = links.sign_in(
             db, body.token, ctx.clock.now(), days=ctx.settings.session_days, user_agent=agent, replaces=old
@@ -94,11 +94,14 @@ def me(who: Signed) -> dict[str, Any]:
 def sign_out(request: Request, response: Response, ctx: Ctx) -> None:
     """End this browser's session."""
     refuse_foreign_origin(request, ctx)
-    token = request.cookies.get(COOKIE)
+    token = session_token(request, ctx)
     if token:
         with ctx.db.tx() as db:
             sessions.close_session(db, token)
-    response.delete_cookie(COOKIE, path="/")
+    # Without Secure a browser would not touch a cookie whose name begins with __Host-.
+    is_secure = ctx.settings.base_url.startswith("https://")
+    name = sessions.cookie_name(ctx.settings.base_url)
+    response.delete_cookie(name, path="/", secure=is_secure, httponly=True, samesite="lax")
 
 
 @router.get("/auth/keys")

@@ -14,7 +14,7 @@ from clawhaven.context import Context
 from clawhaven.core import ratelimit
 from clawhaven.core.errors import Forbidden, Unauthorized
 
-COOKIE = "clawhaven_session"
+COOKIE = sessions.COOKIE
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,6 +46,11 @@ def client_address(request: Request, ctx: Context) -> str:
     peer = request.client.host if request.client else "unknown"
     lines = request.headers.getlist("x-forwarded-for")
     return ratelimit.client_key(peer, lines, ctx.settings.trusted_proxy_count)
+
+
+def session_token(request: Request, ctx: Context) -> str:
+    """What the session cookie holds; empty without one."""
+    return request.cookies.get(sessions.cookie_name(ctx.settings.base_url), "")
 
 
 def limit(ctx: Context, request: Request, what: str, per_minute: int, who: str | None = None) -> None:
@@ -82,7 +87,7 @@ def _by_key(ctx: Context, request: Request, authorization: str) -> Caller:
 
 
 def _by_cookie(ctx: Context, request: Request) -> Caller:
-    token = request.cookies.get(COOKIE, "")
+    token = session_token(request, ctx)
     with ctx.db.read() as db:
         owner = sessions.find_session(db, token, ctx.clock.now()) if token else None
     if owner is None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import __version__
 from clawhaven.accounts import sessions
-from clawhaven.api.deps import COOKIE, Ctx, limit
+from clawhaven.api.deps import Ctx, limit, session_token
 from clawhaven.billing import subscriptions
 from clawhaven.core.errors import NotFound
 from clawhaven.instances import connections, operations, states, workspace
@@ -24,7 +24,7 @@ router = APIRouter(tags=["status"])
 def status(instance_id: str, request: Request, ctx: Ctx) -> dict[str, Any]:
     """Where an assistant is on its way. Without a sign-in: progress only, no names, links or addresses."""
     limit(ctx, request, "status", ctx.settings.api_per_minute * 10)
-    token = request.cookies.get(COOKIE, "")
+    token = session_token(request, ctx)
     with ctx.db.read() as db:
         instance = db.get(Instance, instance_id)
         if instance is None:

@@ -20,7 +20,6 @@ from clawhaven.core.ids import new_token
 from clawhaven.core.secrets import SealBroken, same
 from clawhaven.web.guards import origin_of
 
-SESSION_COOKIE = "clawhaven_session"
 FORM_COOKIE = "clawhaven_form"
 FORM_PURPOSE = "web.form"
 FORM_SECONDS = 86_400
@@ -73,7 +72,7 @@ def context(request: Request) -> Context:
 def visit(request: Request) -> Visitor:
     """Look the session cookie up. The visitor stays on the request, for the page's header and for error pages."""
     ctx = context(request)
-    session = request.cookies.get(SESSION_COOKIE, "")
+    session = request.cookies.get(sessions.cookie_name(ctx.settings.base_url), "")
     owner = None
     if session:
         with ctx.db.read() as db:
@@ -157,7 +156,7 @@ def limit(ctx: Context, key: str, uses: int, seconds: int = 60) -> None:
 def keep_session(ctx: Context, response: Response, session: str) -> None:
     """Give the browser its session cookie."""
     response.set_cookie(
-        SESSION_COOKIE,
+        sessions.cookie_name(ctx.settings.base_url),
         session,
         max_age=ctx.settings.session_days * 86_400,
         httponly=True,
@@ -168,7 +167,8 @@ def keep_session(ctx: Context, response: Response, session: str) -> None:
 
 def drop_session(ctx: Context, response: Response) -> None:
     """Take the session cookie back."""
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="lax", secure=is_secure(ctx))
+    name = sessions.cookie_name(ctx.settings.base_url)
+    response.delete_cookie(name, httponly=True, samesite="lax", secure=is_secure(ctx))
 
 
 def is_secure(ctx: Context) -> bool:
