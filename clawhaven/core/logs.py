@@ -13,7 +13,7 @@ import structlog
 SECRET_KEYS = re.compile(r"(token|secret|password|api_?key|authorization|cookie|credential|signature|bearer)", re.I)
 SECRET_VALUES = re.compile(
     r"""
-    \b\d{6,12}:[A-Za-z0-9_-]{30,64}\b        # Telegram bot token
+    (?<!\d)\d{6,12}:[A-Za-z0-9_-]{30,64}   # Telegram bot token, also in `/bot<token>/`
     | \b(?:sk|rk|pk|whsec|re|xox[abprs]|chk|chp|chg)[-_][A-Za-z0-9_-]{16,}   # vendors' and our own prefixed keys
     | (?i:bearer)\s+[A-Za-z0-9._~+/=-]{16,}
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)        # user:password in a URL
