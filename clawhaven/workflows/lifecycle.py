@@ -114,7 +114,7 @@ def resume(instance_id: str, operation_id: str) -> str:
         admit(instance_id, operation_id)
         see_channels(instance_id)
     except StepFailed as failure:
-        give_up(instance_id)
+        stop_again(instance_id)
         finish(operation_id, failure.code)
         return failure.code
     finish(operation_id)
@@ -240,8 +240,8 @@ def release(instance_id: str) -> None:
     boot.release_slot(engine.context(), instance_id)
 
 
-@step("give_up", attempts=5)
-def give_up(instance_id: str) -> None:
+@step("stop_again", attempts=5)
+def stop_again(instance_id: str) -> None:
     """A resume that failed leaves nothing running with closed access; the reconciler asks again."""
     ctx = engine.context()
     boot.release_slot(ctx, instance_id)

@@ -107,7 +107,7 @@ def test_a_resume_that_failed_is_asked_for_again(stage: Scene) -> None:
         asked = lifecycle.ask_resume(db, stage.ctx, begun.instance.id, Reason.PAYMENT, "test")
         assert asked is not None
         operations.close(db, asked.id, stage.ctx.clock.now(), "not_ready", "not ready")
-    lifecycle.give_up(begun.instance.id)
+    lifecycle.stop_again(begun.instance.id)
     assert stage.world.running() == []
     assert "asked for again" in {finding.repair for finding in reconcile.find(stage.ctx)}
     assert stage.count("operation", "kind = 'resume' AND state = 'queued'") == 1
