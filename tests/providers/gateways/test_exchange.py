@@ -182,7 +182,7 @@ def answer(request: dict[str, Any], payload: Any) -> str:
 def test_one_that_never_stops_talking_does_not_outlast_the_time(gateway: OpenClaw) -> None:
     has_sent = threading.Event()
 
-    def chatter(connection: ServerConnection, _: dict[str, Any]) -> None:
+    def chatter(connection: ServerConnection, request: dict[str, Any]) -> None:
         for _ in range(4):
             connection.send('{"type":"event","event":"tick"}')
         has_sent.set()
