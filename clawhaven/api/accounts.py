@@ -9,11 +9,14 @@ from fastapi import APIRouter, Request, Response
 from clawhaven.accounts import apikeys, links, sessions, signup
 from clawhaven.accounts.models import ApiKey
 from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
-from clawhaven.api.deps import Ctx, Signed, limit, refuse_foreign_origin, session_token
+from clawhaven.api.deps import Ctx, Signed, client_address, limit, refuse_foreign_origin, session_token
+from clawhaven.api.instances import begun_json
+from clawhaven.api.repeats import RepeatKey, fingerprint, once
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
-from clawhaven.core import audit
-from clawhaven.core.errors import Forbidden
+from clawhaven.core import audit, idempotency
+from clawhaven.core.errors import Conflict, Forbidden
+from clawhaven.core.idempotency import Answer
 from clawhaven.workflows import checkout, sign_in
 
 router = APIRouter(tags=["accounts"])
@@ -33,21 +36,21 @@ def set_cookie(response: Response, ctx: Context, token: str) -> None:
 
 
 @router.post("/signup", status_code=201)
-def sign_up(body: SignUpBody, request: Request, response: Response, ctx: Ctx) -> dict[str, Any]:
-    """A new customer with a first assistant. Answers with the payment page's address and signs in."""
+def sign_up(
+    body: SignUpBody, request: Request, response: Response, ctx: Ctx, repeat_key: RepeatKey = None
+) -> dict[str, Any]:
+    """A new customer with a first assistant. Answers with the payment page's address and signs in; a repeat
+    with the same Idempotency-Key answers the same and does not sign in."""
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
-    begun = checkout.sign_up(ctx, body.email, body.form(), request.headers.get("user-agent", ""))
-    if begun.session is not None:
-        set_cookie(response, ctx, begun.session)
-    return {
-        "customer_id": begun.owner.account.id,
-        "instance_id": begun.instance.id,
-        "email": begun.owner.user.email,
-        "status": begun.instance.state,
-        "checkout_url": begun.checkout_url,
-        "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
-    }
+
+    def make() -> dict[str, Any]:
+        begun = checkout.sign_up(ctx, body.email, body.form(), request.headers.get("user-agent", ""))
+        if begun.session is not None:
+            set_cookie(response, ctx, begun.session)
+        return begun_json(ctx, begun)
+
+    return once(ctx, request, response, f"address:{client_address(request, ctx)}", repeat_key, body, make)
 
 
 @router.post("/waitlist", status_code=201)
@@ -112,15 +115,26 @@ def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 
 @router.post("/auth/keys", status_code=201)
-def make_key(body: KeyBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """A new API key; `key` is shown this once. Needs an address that a mailed link has proved."""
+def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key: RepeatKey = None) -> dict[str, Any]:
+    """A new API key; `key` is shown this once. Needs an address that a mailed link has proved. A repeat with the
+    same Idempotency-Key makes no second one and is answered 409 `already_used`."""
     beyond = sorted(set(body.scopes) & set(apikeys.SCOPES) - who.scopes)
     if beyond:
         raise Forbidden("An API key cannot make one that may do more than itself.", scope=beyond[0])
     now = ctx.clock.now()
     with ctx.db.tx() as db:
+        if repeat_key is not None:
+            known = idempotency.begin(db, who.account_id, repeat_key, fingerprint(request, body), now)
+            if known is not None:
+                raise Conflict(
+                    "The API key of this request was made before and shown that once. Revoke it if it was lost.",
+                    code="already_used",
+                    key_id=known.body["id"],
+                )
         key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now)
         audit.record(db, now, who.actor, "key.issue", key.id, who.account_id)
+        if repeat_key is not None:
+            idempotency.finish(db, who.account_id, repeat_key, Answer(201, {"id": key.id}))
         return {**_key(key), "key": secret}
 
 

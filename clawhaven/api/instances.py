@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import AssistantBody, ChangeBody
 from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Caller, Ctx, Signed
+from clawhaven.api.repeats import RepeatKey, once
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.core.logs import redact
@@ -21,6 +22,7 @@ from clawhaven.instances.states import Reason, State
 from clawhaven.metering import prices, usage
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import checkout, lifecycle, wake
+from clawhaven.workflows.checkout import Begun
 
 router = APIRouter(prefix="/instances", tags=["instances"])
 
@@ -52,6 +54,18 @@ def as_json(db: Session, ctx: Context, instance: Instance, who: Caller) -> dict[
     }
 
 
+def begun_json(ctx: Context, begun: Begun) -> dict[str, Any]:
+    """The wire form of an assistant that waits for its payment."""
+    return {
+        "customer_id": begun.owner.account.id,
+        "instance_id": begun.instance.id,
+        "email": begun.owner.user.email,
+        "status": begun.instance.state,
+        "checkout_url": begun.checkout_url,
+        "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
+    }
+
+
 def channel_json(ctx: Context, connection: Connection, who: Caller) -> dict[str, Any]:
     """The wire form of a channel; never its credentials. The claim link makes whoever opens it the bot's owner, so
     it is for callers with the write scope."""
@@ -79,17 +93,15 @@ def list_instances(who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 
 @router.post("", status_code=201)
-def create_instance(body: AssistantBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
+def create_instance(
+    body: AssistantBody, request: Request, response: Response, who: Signed, ctx: Ctx, repeat_key: RepeatKey = None
+) -> dict[str, Any]:
     """A further assistant; answers with its payment page."""
-    begun = checkout.add_instance(ctx, who.owner, body.form())
-    return {
-        "customer_id": who.account_id,
-        "instance_id": begun.instance.id,
-        "email": who.owner.user.email,
-        "status": begun.instance.state,
-        "checkout_url": begun.checkout_url,
-        "status_url": f"{ctx.settings.base_url}/api/status/{begun.instance.id}",
-    }
+
+    def make() -> dict[str, Any]:
+        return begun_json(ctx, checkout.add_instance(ctx, who.owner, body.form()))
+
+    return once(ctx, request, response, who.account_id, repeat_key, body, make)
 
 
 @router.get("/{instance_id}")

@@ -12,6 +12,7 @@ from clawhaven.core.db import Base, make_engine
 
 for module in (
     "core.audit",
+    "core.idempotency",
     "core.ratelimit",
     "accounts.models",
     "ledger.models",
