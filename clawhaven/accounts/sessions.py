@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts.models import Account, LoginSession, User
 from clawhaven.accounts.signup import Owner
+from clawhaven.core.errors import NotFound
 from clawhaven.core.ids import new_id, new_token
-from clawhaven.core.secrets import hash_token
+from clawhaven.core.secrets import hash_token, same
 
 COOKIE = "clawhaven_session"
 
@@ -56,9 +57,34 @@ def close_session(db: Session, token: str) -> None:
     db.execute(delete(LoginSession).where(LoginSession.token_hash == hash_token(token)))
 
 
-def close_all(db: Session, user_id: str) -> int:
-    """Sign a user out everywhere; returns how many sessions there were."""
-    found = db.execute(delete(LoginSession).where(LoginSession.user_id == user_id))
+def list_sessions(db: Session, user_id: str, now: datetime) -> list[LoginSession]:
+    """Where a user is signed in, newest first."""
+    return list(
+        db.scalars(
+            select(LoginSession)
+            .where(LoginSession.user_id == user_id, LoginSession.expires_at > now)
+            .order_by(LoginSession.created_at.desc(), LoginSession.id)
+        )
+    )
+
+
+def is_of(session: LoginSession, token: str) -> bool:
+    """True when the cookie with this value belongs to the session."""
+    return same(session.token_hash, hash_token(token))
+
+
+def end_session(db: Session, user_id: str, session_id: str) -> None:
+    """End one of a user's sessions. Raises NotFound for one that has ended or is not theirs."""
+    found = db.execute(delete(LoginSession).where(LoginSession.id == session_id, LoginSession.user_id == user_id))
+    if not getattr(found, "rowcount", 0):
+        raise NotFound("There is no such session.")
+
+
+def close_all(db: Session, user_id: str, but: str = "") -> int:
+    """Sign a user out everywhere, but in the browser with this cookie; returns how many sessions ended."""
+    found = db.execute(
+        delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.token_hash != hash_token(but))
+    )
     return int(getattr(found, "rowcount", 0))
 
 
