@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from clawhaven.accounts.ownership import owned
+from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
+from clawhaven.core.carrying import LONG_ANSWERS, carry
 from clawhaven.core.errors import AppError
 from clawhaven.core.ids import new_id
 from clawhaven.core.money import format_usd
@@ -24,49 +27,63 @@ from clawhaven.workflows.chat import Turn
 
 router = APIRouter()
 
+Told = tuple[str, str]
+"""A piece of an answer: its kind (`delta`, `final`, `error`, and `usage` at the end), and its text."""
+
 
 @router.get("/instances/{instance_id}/chat")
 def show_chat(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) -> Response:
     """An empty conversation; the assistant itself remembers the earlier ones."""
-    with ctx.db.read() as db:
-        instance = owned(db, Instance, instance_id, owner.account.id)
-    return _page(request, instance)
+    return _page(request, _find(ctx, owner, instance_id))
 
 
 @router.post("/instances/{instance_id}/chat")
-def send_message(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
+async def send_message(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
     """Send a message. `turn` makes a repeat harmless: the same turn gives the same answer, and costs once."""
-    with ctx.db.read() as db:
-        instance = owned(db, Instance, instance_id, owner.account.id)
+    instance = await run_in_threadpool(_find, ctx, owner, instance_id)
     message, key = form.get("message"), form.get("turn")
     key = key if re.fullmatch(r"[A-Za-z0-9_-]{16,64}", key) else new_id("trn")
+
+    def start() -> Iterator[Told]:
+        return _tell(ctx, chat.begin(ctx, instance_id, owner.account.id, message, key))
+
     if STREAM in request.headers.get("accept", ""):
-        turn = chat.begin(ctx, instance_id, owner.account.id, message, key)
-        return streams.respond(_stream(ctx, turn))
+        return streams.respond(_stream(await carry(LONG_ANSWERS, owner.account.id, start)))
     try:
-        turn = chat.begin(ctx, instance_id, owner.account.id, message, key)
+        pieces = await carry(LONG_ANSWERS, owner.account.id, start)
     except AppError as error:
-        return _page(request, instance, error.status, draft=message, problem=error.message)
-    answer, problem = _collect(turn)
-    return _page(request, instance, question=message, answer=answer, problem=problem, cost=_cost(ctx, turn))
+        return await run_in_threadpool(_page, request, instance, error.status, draft=message, problem=error.message)
+    deltas, told = "", dict[str, str]()
+    async for piece in pieces:
+        if piece is not None:
+            kind, text = piece
+            deltas += text if kind == "delta" else ""
+            told[kind] = text
+    return await run_in_threadpool(
+        _page,
+        request,
+        instance,
+        question=message,
+        answer=told.get("final") or deltas,
+        problem=told.get("error", ""),
+        cost=told["usage"],
+    )
 
 
-async def _stream(ctx: Context, turn: Turn) -> AsyncIterator[bytes]:
-    async for piece in streams.drain(turn.events):
-        yield b": still here\n\n" if piece is None else streams.event(piece.kind, {"text": piece.text})
-    yield streams.event("usage", {"text": await streams.in_thread(_cost, ctx, turn)})
+def _find(ctx: Context, owner: Owner, instance_id: str) -> Instance:
+    with ctx.db.read() as db:
+        return owned(db, Instance, instance_id, owner.account.id)
 
 
-def _collect(turn: Turn) -> tuple[str, str]:
-    deltas, answer, problem = "", "", ""
-    for piece in turn.events:
-        if piece.kind == "delta":
-            deltas += piece.text
-        elif piece.kind == "final":
-            answer = piece.text
-        else:
-            problem = piece.text
-    return answer or deltas, problem
+def _tell(ctx: Context, turn: Turn) -> Iterator[Told]:
+    for event in turn.events:
+        yield event.kind, event.text
+    yield "usage", _cost(ctx, turn)
+
+
+async def _stream(pieces: AsyncIterator[Told | None]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield b": still here\n\n" if piece is None else streams.event(piece[0], {"text": piece[1]})
 
 
 def _cost(ctx: Context, turn: Turn) -> str:

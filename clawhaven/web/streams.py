@@ -1,19 +1,16 @@
-"""Server-sent events: what the page watches while it is open. The only asynchronous code of this door."""
+"""Server-sent events: what the page watches while it is open."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-
-T = TypeVar("T")
 
 LOOK_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
@@ -53,23 +50,6 @@ async def watch(request: Request, look: Callable[[], dict[str, Any]]) -> AsyncIt
         await anyio.sleep(LOOK_SECONDS)
         quiet += LOOK_SECONDS
         lived += LOOK_SECONDS
-
-
-async def drain(items: Iterator[T]) -> AsyncIterator[T | None]:
-    """The items of a blocking iterator as they come, and None whenever nothing came for a while."""
-    while True:
-        coming = asyncio.ensure_future(in_thread(next, items, None))
-        try:
-            while not coming.done():
-                await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
-                if not coming.done():
-                    yield None
-            item = coming.result()
-        finally:
-            coming.cancel()
-        if item is None:
-            return
-        yield item
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:

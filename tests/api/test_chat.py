@@ -1,75 +1,115 @@
-"""Talking: whole answers, events, and a key that never makes a second turn."""
+"""Chat over the API: whole answers, events, and nobody waits for somebody else's."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx2 import Response
 
+from clawhaven import wiring
 from clawhaven.api.app import create_app
-from clawhaven.instances.states import State
-from clawhaven.ports.errors import ProviderError
+from clawhaven.core.carrying import LONG_ANSWERS
 from clawhaven.ports.gateway import ChatEvent, GatewayAddress
+from clawhaven.workflows.checkout import Begun
 from tests.api.conftest import assert_error
 from tests.fakes.world import FolderGateway
 from tests.workflows.scene import Scene
 
 Keys = Callable[..., dict[str, str]]
+STREAM = {"accept": "text/event-stream"}
+ACCOUNTS = 15
 
 
-class DroppingGateway(FolderGateway):
-    """Says half a sentence and is gone; remembers the keys it was sent."""
+class SlowGateway(FolderGateway):
+    """Answers when it is let go; `refuse` ends in an error."""
 
-    keys: list[str]
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene.world)
+        self.go = threading.Event()
+        self.asked = threading.Semaphore(0)
 
     def chat(
         self, address: GatewayAddress, session: str, message: str, idempotency_key: str, timeout_seconds: float = 300
     ) -> Iterator[ChatEvent]:
-        self.keys.append(idempotency_key)
-        yield ChatEvent("delta", "You sa")
-        raise ProviderError("the connection was closed", code="gateway_gone")
+        self.asked.release()
+        assert self.go.wait(60)
+        yield ChatEvent("delta", "You ")
+        if message == "refuse":
+            yield ChatEvent("error", "The assistant could not answer.")
+        else:
+            yield ChatEvent("final", f"You said: {message}")
 
-    def call(self, address: GatewayAddress, method: str, params: Mapping[str, Any] | None = None) -> Any:
-        raise AssertionError
+
+@pytest.fixture
+def slow(scene: Scene) -> Iterator[SlowGateway]:
+    gateway = SlowGateway(scene)
+    yield gateway
+    gateway.go.set()
 
 
-@pytest.mark.parametrize("message", ["hello", "😀 \u202e {{7*7}} <script>", "x" * 16_000, "a\0b", "  padded  "])
-def test_the_words_arrive_as_they_are(http: TestClient, scene: Scene, key_of: Keys, message: str) -> None:
+@pytest.fixture
+def http(scene: Scene, slow: SlowGateway) -> Iterator[TestClient]:
+    app = create_app(dataclasses.replace(scene.ctx, gateway=wiring.Guarded(slow)))
+    with TestClient(app, base_url=scene.ctx.settings.base_url, raise_server_exceptions=False) as client:
+        yield client
+
+
+def say(http: TestClient, begun: Begun, headers: dict[str, str], message: str = "hi") -> Response:
+    return http.post(f"/api/instances/{begun.instance.id}/chat", json={"message": message}, headers=headers)
+
+
+def test_a_whole_answer_and_an_error_carry_what_they_used(
+    http: TestClient, scene: Scene, slow: SlowGateway, key_of: Keys
+) -> None:
     ada = scene.live()
-    answer = http.post(f"/api/instances/{ada.instance.id}/chat", json={"message": message}, headers=key_of(ada))
-    assert (answer.status_code, answer.json()["reply"]) == (200, f"You said: {message.strip()}")
-    assert answer.json()["usage"]["calls"] == 0
+    me = key_of(ada)
+    slow.go.set()
+    answer = say(http, ada, me).json()
+    assert (answer["reply"], answer["usage"]["calls"]) == ("You said: hi", 0)
+    refused = assert_error(say(http, ada, me, "refuse"), 503, "unavailable")
+    assert refused["details"]["usage"]["calls"] == 0
+    assert_error(say(http, ada, me, " "), 400, field="message")
 
 
-def test_events_when_they_are_asked_for(http: TestClient, scene: Scene, key_of: Keys) -> None:
+def test_events_come_in_order_and_end_with_the_usage(
+    http: TestClient, scene: Scene, slow: SlowGateway, key_of: Keys
+) -> None:
     ada = scene.live()
-    headers = {**key_of(ada), "accept": "text/event-stream"}
-    answer = http.post(f"/api/instances/{ada.instance.id}/chat", json={"message": "a\nb\n\nevent: x"}, headers=headers)
+    slow.go.set()
+    answer = say(http, ada, key_of(ada) | STREAM, "a\nb")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["cache-control"] == "no-store"
-    kinds = [line.removeprefix("event: ") for line in answer.text.splitlines() if line.startswith("event: ")]
-    assert kinds == ["delta", "final", "usage"]
+    events = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    told: list[tuple[str, Any]] = [(kind.removeprefix("event: "), json.loads(data[6:])) for kind, data in events]
+    assert [kind for kind, _ in told] == ["delta", "final", "usage"]
+    assert told[1][1] == {"text": "You said: a\nb"}
 
 
-@pytest.mark.parametrize("state", [state for state in State if state != State.ACTIVE])
-def test_only_an_active_assistant_talks(http: TestClient, scene: Scene, key_of: Keys, state: State) -> None:
-    begun = scene.put_in(state)
-    answer = http.post(f"/api/instances/{begun.instance.id}/chat", json={"message": "hi"}, headers=key_of(begun))
-    assert assert_error(answer, 409, "illegal_move")["details"]["state"] == state
-
-
-def test_a_connection_that_breaks_is_said_so(scene: Scene, key_of: Keys) -> None:
-    ada = scene.live()
-    gateway = DroppingGateway(scene.world)
-    gateway.keys = []
-    app = create_app(dataclasses.replace(scene.ctx, gateway=gateway))
-    url, me = f"/api/instances/{ada.instance.id}/chat", key_of(ada)
-    with TestClient(app, base_url=scene.ctx.settings.base_url) as http:
-        body = {"message": "hi", "idempotency_key": "turn-0001"}
-        assert_error(http.post(url, json=body, headers=me), 503, "unavailable")
-        told = http.post(url, json=body, headers={**me, "accept": "text/event-stream"})
-    assert "event: error" in told.text
-    assert gateway.keys == ["turn-0001"] * 2
+def test_many_long_answers_keep_no_other_request_waiting(
+    http: TestClient, scene: Scene, slow: SlowGateway, key_of: Keys
+) -> None:
+    people = [scene.live(f"p{number}@example.com") for number in range(ACCOUNTS)]
+    keys = [key_of(person) for person in people]
+    with ThreadPoolExecutor(3 * ACCOUNTS + 1) as pool:
+        callers = [(one, key | kind) for one, key in zip(people, keys, strict=True) for kind in ({}, STREAM, {})]
+        under_way = [pool.submit(say, http, one, headers) for one, headers in callers]
+        try:
+            # The thread pool of ordinary requests has 40 places; these are 45.
+            assert all(slow.asked.acquire(timeout=60) for _ in under_way)
+            assert pool.submit(http.get, "/api/health").result(60).status_code == 200
+            for _ in range(2):
+                refused = say(http, people[0], keys[0])
+                assert_error(refused, 429, "rate_limited")
+                assert int(refused.headers["retry-after"]) > 0
+            assert not any(call.done() for call in under_way)
+        finally:
+            slow.go.set()
+        assert {call.result().status_code for call in as_completed(under_way)} == {200}
+    assert say(http, people[0], keys[0]).status_code == 200
+    assert not LONG_ANSWERS._taken

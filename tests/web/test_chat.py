@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from clawhaven import wiring
+from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
+from clawhaven.ports.gateway import ChatEvent, GatewayAddress
 from clawhaven.workflows.chat import MAX_MESSAGE
-from tests.fakes.world import FolderRuntime
+from tests.fakes.world import FolderGateway, FolderRuntime
 from tests.web.conftest import Visit, draft, token_in
 
 ACCEPT = {"accept": "text/event-stream"}
@@ -62,3 +71,40 @@ def test_one_that_is_not_live_has_no_form(mine: Visit, ctx: Context) -> None:
     assert "can talk once it is live" in page
     assert "<textarea" not in page
     assert mine.post(f"/instances/{instance_id}/chat", page="/dashboard", message="hi").status_code == 409
+
+
+class HeldGateway(FolderGateway):
+    """Answers when it is let go."""
+
+    def __init__(self, world: FolderRuntime) -> None:
+        super().__init__(world)
+        self.go, self.asked = threading.Event(), threading.Semaphore(0)
+
+    def chat(
+        self, address: GatewayAddress, session: str, message: str, idempotency_key: str, timeout_seconds: float = 300
+    ) -> Iterator[ChatEvent]:
+        self.asked.release()
+        assert self.go.wait(60)
+        yield from super().chat(address, session, message, idempotency_key)
+
+
+@pytest.mark.parametrize("headers", [{}, ACCEPT], ids=["form", "stream"])
+def test_a_fourth_answer_at_once_is_refused_and_keeps_the_words(
+    ctx: Context, world: FolderRuntime, owner: Owner, live: str, headers: dict[str, str]
+) -> None:
+    held = HeldGateway(world)
+    mine = Visit(dataclasses.replace(ctx, gateway=wiring.Guarded(held)))
+    mine.sign_in(owner)
+    path = f"/instances/{live}/chat"
+    fields = {"csrf": token_in(mine.get(path).text), "message": "a long story"}
+    with mine.http, ThreadPoolExecutor(4) as pool:
+        under_way = [pool.submit(mine.http.post, path, data=fields, headers=headers) for _ in range(3)]
+        try:
+            assert all(held.asked.acquire(timeout=60) for _ in under_way)
+            fourth = mine.http.post(path, data=fields, headers=headers)
+            assert fourth.status_code == 429
+            assert "3 answers are still being written" in fourth.text
+            assert bool(headers) or "a long story" in fourth.text
+        finally:
+            held.go.set()
+        assert {call.result(60).status_code for call in under_way} == {200}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from fastapi import Request
 
 from clawhaven.web import streams
@@ -45,37 +42,3 @@ def test_only_changes_are_told_and_the_end_ends_it() -> None:
 def test_a_browser_that_left_ends_it() -> None:
     told = asyncio.run(collect(streams.watch(request_that_stays(2), lambda: {"is_over": False})))
     assert len(told) == 1
-
-
-def test_draining_keeps_order_and_passes_crashes_on() -> None:
-    async def run(items: Iterator[int]) -> list[int | None]:
-        return [item async for item in streams.drain(items)]
-
-    assert asyncio.run(run(iter([1, 2, 3]))) == [1, 2, 3]
-
-    def broken() -> Iterator[int]:
-        yield 1
-        raise LookupError("broken")
-
-    with pytest.raises(LookupError, match="broken"):
-        asyncio.run(run(broken()))
-
-
-def test_a_silent_source_is_bridged_with_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.01)
-    heard = threading.Event()
-
-    def slow() -> Iterator[int]:
-        heard.wait(30)
-        yield 7
-
-    async def run() -> list[int | None]:
-        got: list[int | None] = []
-        async for item in streams.drain(slow()):
-            got.append(item)
-            heard.set()
-        return got
-
-    got = asyncio.run(run())
-    assert got[0] is None
-    assert got[-1] == 7
