@@ -37,6 +37,7 @@ _REVENUE = {PlanMode.METERED: "usage_revenue", PlanMode.INCLUDED: "included_usag
 class Ask:
     """What a request wants. Token bounds are upper limits; `output_bound` None: the client set none.
 
+    `output_bound` is that of one of the `choices` (alternative answers); the model's own limit holds for each as well.
     `extra` names something in it that vendors bill outside of the token prices (a server tool, a faster tier): only
     instances with their own vendor key may use it. `trace_id` is the W3C trace of the turn it belongs to.
     """
@@ -50,6 +51,7 @@ class Ask:
     may_cache_long: bool = True
     extra: str | None = None
     trace_id: str | None = None
+    choices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def _hold(db: Session, grant: Grant, mode: PlanMode, call_id: str, ask: Ask, pri
     if mode is PlanMode.OWN_KEY or grant.ledger_account_id is None:
         return None
     most = price.max_output_tokens
-    output = most if ask.output_bound is None else min(ask.output_bound, most)
+    output = ask.choices * (most if ask.output_bound is None else min(ask.output_bound, most))
     worst = worst_case_micros(
         price,
         min(ask.input_bound, price.context_window),

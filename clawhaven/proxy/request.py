@@ -6,6 +6,7 @@ Only these fields are decoded; the body itself goes to the vendor byte for byte.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,9 @@ _ELSEWHERE = re.compile(rb'"(?:file_id|file_url)"\s*:\s*"|"type"\s*:\s*"(?:url|f
 """Input that is not in the body itself, so that the body's size says nothing about it."""
 
 _LONG_CACHE = re.compile(rb'"ttl"\s*:\s*"(?:1h|12h)"|"(?:12h|24h)"')
-_IMAGE = re.compile(rb"[A-Za-z0-9+/]{4000,}={0,2}")
 _IMAGE_TOKENS = 8_000
+"""A bound for one picture, whose size in bytes says nothing: a large one of a single colour has a few hundred."""
+
 _BYTES_PER_TOKEN = 2
 """A bound, not an estimate: ordinary text has about four bytes per token, dense scripts and code more than two."""
 
@@ -102,7 +104,8 @@ def read_facts(dialect: Dialect, body: bytes, traceparent: str = "") -> Facts:
         model=fields.model,
         dialect=dialect.value,
         input_bound=_input_bound(fields, body),
-        output_bound=_output_bound(dialect, most, fields.n or 1),
+        output_bound=0 if dialect is Dialect.OPENAI_EMBEDDINGS else most,
+        choices=fields.n or 1,
         source=source(last),
         is_turn=is_turn(last),
         may_cache_long=_LONG_CACHE.search(body) is not None,
@@ -112,22 +115,47 @@ def read_facts(dialect: Dialect, body: bytes, traceparent: str = "") -> Facts:
     return Facts(call, ask)
 
 
-def _output_bound(dialect: Dialect, most: int | None, choices: int) -> int | None:
-    if dialect is Dialect.OPENAI_EMBEDDINGS:
-        return 0
-    # More than one choice: the model's own limit holds for each, so without a limit the bound is left open.
-    return most if most is None else most * choices
-
-
 def _input_bound(fields: _Body, body: bytes) -> int:
     if fields.previous_response_id or fields.conversation or fields.prompt or _ELSEWHERE.search(body):
         return _UNBOUNDED
     size, images = len(body), 0
-    if b"base64" in body and b"application/pdf" not in body:
-        for image in _IMAGE.finditer(body):
-            size -= image.end() - image.start()
+    if b"image" in body:  # else there is no picture, and nothing to decode for
+        for picture in _pictures(fields):
+            size -= len(picture)
             images += 1
     return size // _BYTES_PER_TOKEN + images * _IMAGE_TOKENS + _OVERHEAD_TOKENS
+
+
+def _pictures(fields: _Body) -> Iterator[str]:
+    """What stands in the body for each picture: its base64, or nothing where it is fetched from an address.
+
+    Only in the places where vendors take a picture for one. The same words in a text, or in what a tool was given, are
+    billed as text.
+    """
+    try:
+        items = [msgspec.json.decode(message) for message in fields.messages or ()]
+        given = msgspec.json.decode(fields.input)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    for item in [*items, *(given if isinstance(given, list) else ())]:
+        if isinstance(item, dict):
+            for place in ("content", "output"):
+                yield from _pictures_in(item.get(place))
+
+
+def _pictures_in(blocks: Any) -> Iterator[str]:
+    for block in blocks if isinstance(blocks, list) else ():
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "image":
+            source = block.get("source")
+            media, data = (source.get("media_type"), source.get("data")) if isinstance(source, dict) else (None, None)
+            yield data if str(media).startswith("image/") and isinstance(data, str) else ""
+        elif kind in ("image_url", "input_image"):
+            url = block.get("image_url")
+            url = url.get("url") if isinstance(url, dict) else url
+            yield url if isinstance(url, str) and url.startswith("data:image/") else ""
+        elif kind == "tool_result":
+            yield from _pictures_in(block.get("content"))
 
 
 def _extra(fields: _Body) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -61,6 +62,17 @@ def test_a_metered_call_is_reserved_and_settled_to_the_micro_dollar(db: Database
             200,
         )
     assert_books_balance(db)
+
+
+@pytest.mark.parametrize(
+    ("output_bound", "choices", "tokens"),
+    [(1_000, 1, 1_000), (1_000, 8, 8_000), (None, 8, 8 * 8_192), (None, 1, 8_192), (10**9, 8, 8 * 8_192)],
+)
+def test_every_choice_is_held(db: Database, give: Give, output_bound: int | None, choices: int, tokens: int) -> None:
+    give()
+    call = open_one(db, replace(ASK, input_bound=0, output_bound=output_bound, choices=choices))
+    assert call.price.max_output_tokens == 8_192
+    assert call.held_micros == -(-tokens * 15_000_000 * 150 // 100_000_000)
 
 
 def test_an_included_call_shows_its_value_but_takes_nothing_from_a_wallet(db: Database, give: Give) -> None:

@@ -24,9 +24,12 @@ def user(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
-def test_the_output_bound_is_the_largest_limit_times_the_choices():
+def test_the_output_bound_is_the_largest_limit_for_each_of_the_choices():
     assert facts(MESSAGES, max_tokens=5).ask.output_bound == 5
-    assert facts(CHAT, max_tokens=5, max_completion_tokens=9, n=3).ask.output_bound == 27
+    three = facts(CHAT, max_tokens=5, max_completion_tokens=9, n=3).ask
+    assert (three.output_bound, three.choices) == (9, 3)
+    assert (facts(CHAT, n=8).ask.output_bound, facts(CHAT, n=8).ask.choices) == (None, 8)
+    assert facts(CHAT).ask.choices == 1
     assert facts(RESPONSES, max_output_tokens=7).ask.output_bound == 7
     assert facts(CHAT).ask.output_bound is None
     assert facts(Dialect.OPENAI_EMBEDDINGS, input="x").ask.output_bound == 0
@@ -41,6 +44,56 @@ def test_the_input_bound_grows_with_the_text_and_not_with_pictures():
     assert 8_000 < facts(MESSAGES, messages=with_picture).ask.input_bound < 20_000
     as_pdf = json.loads(json.dumps(with_picture).replace("image/png", "application/pdf"))
     assert facts(MESSAGES, messages=as_pdf).ask.input_bound > 500_000
+
+
+LETTERS = "abcdefghij" * 120_000
+ADDRESS = "data:image/png;base64," + LETTERS
+LIKE_A_PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": LETTERS}}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        user(f"This is not base64: {LETTERS}"),
+        user(ADDRESS),
+        user(json.dumps(LIKE_A_PICTURE)),
+        [{"role": "user", "content": [{"type": "text", "text": ADDRESS}, {"type": "image", "source": {}}]}],
+        [{"role": "user", "content": [{"type": "text", "text": LETTERS, "source": LIKE_A_PICTURE["source"]}]}],
+        [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "x", "input": LIKE_A_PICTURE}]}],
+        [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "x", "input": {"url": ADDRESS}}]}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": LETTERS}}]}],
+        [LIKE_A_PICTURE, LETTERS, None],
+    ],
+)
+def test_text_is_counted_whatever_it_looks_like(messages: list[Any]):
+    assert facts(MESSAGES, messages=messages).ask.input_bound > 590_000
+    assert facts(CHAT, messages=messages, tools=[{"type": "image"}]).ask.input_bound > 590_000
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields"),
+    [
+        (MESSAGES, {"messages": [{"role": "user", "content": [LIKE_A_PICTURE]}]}),
+        (
+            MESSAGES,
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [LIKE_A_PICTURE]}]}]},
+        ),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ADDRESS}}]}]}),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": ADDRESS}]}]}),
+        (
+            RESPONSES,
+            {"input": [{"type": "function_call_output", "output": [{"type": "input_image", "image_url": ADDRESS}]}]},
+        ),
+    ],
+)
+def test_a_picture_is_counted_as_one_wherever_a_vendor_takes_it(dialect: Dialect, fields: dict[str, Any]):
+    assert 10_000 <= facts(dialect, **fields).ask.input_bound < 11_000
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.png", "data:image/png;base64,iVBORw0KGgo="])
+def test_small_bytes_are_no_small_picture(url: str):
+    content = [{"type": "image_url", "image_url": {"url": url}}] * 20
+    assert facts(CHAT, messages=[{"role": "user", "content": content}]).ask.input_bound > 160_000
 
 
 @pytest.mark.parametrize(
