@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
@@ -51,6 +52,8 @@ class ScriptedTelegram:
         """What the next looks for the owner find; nobody once this is empty."""
         self.asked: list[tuple[str, int]] = []
         """(start token, offset) of every look."""
+        self.confirmed: list[str] = []
+        """Who was told that the bot is theirs."""
 
     def probe(self, credentials: Mapping[str, str]) -> BotInfo:
         token = credentials["telegram_bot_token"]
@@ -74,6 +77,9 @@ class ScriptedTelegram:
         if isinstance(found, ProviderError):
             raise found
         return found
+
+    def confirm_claim(self, credentials: Mapping[str, str], offset: int, user_id: str) -> None:
+        self.confirmed.append(user_id)
 
 
 class Mailbox:
@@ -174,6 +180,13 @@ class Scene:
         """The row as it is now."""
         with self.ctx.db.read() as db:
             return db.get_one(Instance, instance_id)
+
+    def wait(self, check: Callable[[], bool], seconds: float = 60) -> None:
+        """Until `check` says yes."""
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.05)
 
     def count(self, table: str, where: str = "1=1") -> int:
         """Rows of a table; the engine's own is in a schema of its own on PostgreSQL."""

@@ -1,0 +1,234 @@
+"""Wanted against real: each planted difference is found, explained, and repaired only where that is safe."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from clawhaven.billing import checkouts, subscriptions, waitlist
+from clawhaven.instances import operations, states
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import Reason, State
+from clawhaven.notices import kinds
+from clawhaven.workflows import attempts, engine, letters, payments, reconcile
+from tests.workflows.scene import Scene
+
+
+@pytest.fixture
+def stage(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Steps can be called by themselves: their Context is this scene's."""
+    monkeypatch.setattr(engine, "_context", scene.ctx)
+    attempts.stopping.clear()
+    return scene
+
+
+def found(scene: Scene) -> dict[str, str]:
+    """Subject -> what was done about it."""
+    return {finding.subject: finding.repair for finding in reconcile.find(scene.ctx)}
+
+
+def workflow_states(scene: Scene, wanted: str, state: str) -> None:
+    """What the engine would have recorded of workflows that ended."""
+    table = "workflow_status" if scene.ctx.db.is_sqlite else "dbos.workflow_status"
+    with scene.ctx.db.tx() as db:
+        db.execute(
+            sa.text(f"UPDATE {table} SET status = :state WHERE workflow_uuid LIKE :wanted"),
+            {"state": state, "wanted": wanted},
+        )
+
+
+def test_all_is_well(scene: Scene) -> None:
+    scene.live("a@example.com")
+    scene.sign_up("b@example.com")
+    payments.sync(scene.ctx)
+    before = scene.count("operation")
+    assert reconcile.find(scene.ctx) == []
+    assert scene.count("operation") == before
+
+
+def test_what_nobody_knows_is_reported_and_left_alone(scene: Scene) -> None:
+    stranger = scene.world.root / "ins_stranger"
+    stranger.mkdir()
+    (stranger / "RUNNING").write_text("0")
+    assert found(scene) == {"ins_stranger": "reported, not touched"}
+    assert (stranger / "RUNNING").exists()
+
+
+@pytest.mark.parametrize("state", [State.DELETED, State.PENDING])
+def test_what_is_left_over_is_removed(scene: Scene, state: State) -> None:
+    begun = scene.put_in(state)
+    (scene.world.root / begun.instance.id).mkdir()
+    assert found(scene) == {begun.instance.id: "removed"}
+    assert scene.world.list() == []
+    assert found(scene) == {}
+
+
+@pytest.mark.parametrize("state", [State.PROVISIONING, State.ACTIVE, State.SUSPENDED, State.FAILED])
+def test_what_belongs_to_somebody_is_never_removed(scene: Scene, state: State) -> None:
+    begun = scene.put_in(state)
+    (scene.world.root / begun.instance.id).mkdir(exist_ok=True)
+    reconcile.find(scene.ctx)
+    assert scene.world.list() == [begun.instance.id]
+
+
+def test_a_suspended_one_that_runs_is_stopped_unless_somebody_is_at_it(scene: Scene) -> None:
+    begun = scene.put_in(State.SUSPENDED)
+    with scene.ctx.db.tx() as db:
+        busy = operations.open_operation(db, begun.instance.id, "suspend", scene.ctx.clock.now())
+    assert begun.instance.id not in found(scene)
+    assert scene.world.running() == [begun.instance.id]
+    with scene.ctx.db.tx() as db:
+        operations.close(db, busy.id, scene.ctx.clock.now())
+    assert found(scene)[begun.instance.id] == "stopped"
+    assert scene.world.running() == []
+    assert begun.instance.id not in found(scene)
+
+
+def test_a_runtime_that_is_down_is_said_so(scene: Scene) -> None:
+    begun = scene.put_in(State.SUSPENDED)
+    payments.sync(scene.ctx)
+    (scene.world.root / "DOWN").touch()
+    assert found(scene) == {begun.instance.id: "none"}
+    assert scene.world.running() == [begun.instance.id]
+
+
+@pytest.mark.parametrize("kind", ["restart", "configure", "suspend", "resume"])
+def test_an_operation_whose_workflow_is_over_is_closed(scene: Scene, kind: str) -> None:
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        stale = operations.open_operation(db, begun.instance.id, kind, scene.ctx.clock.now())
+    assert begun.instance.id not in found(scene), "young work is left alone"
+    scene.ctx.clock.advance(reconcile.PATIENCE + timedelta(seconds=1))
+    assert found(scene)[begun.instance.id] == "closed as failed"
+    with scene.ctx.db.read() as db:
+        told = operations.as_json(db, operations.latest(db, begun.instance.id, kind) or stale)
+    assert (told["state"], told["error"]) == ("failed", "internal_error")
+    assert told["message"]
+
+
+def test_work_that_is_under_way_is_left_alone(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.pay(begun)
+    payments.sync(scene.ctx)
+    scene.ctx.clock.advance(timedelta(hours=1))
+    scene.mailbox.letters.clear()
+    before = scene.count("operation")
+    assert begun.instance.id not in found(scene)
+    assert scene.count("operation") == before
+
+
+def test_a_provisioning_that_was_lost_is_asked_for_again(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.pay(begun)
+    workflow_states(scene, "provision:%", "ERROR")
+    scene.ctx.clock.advance(reconcile.PATIENCE + timedelta(seconds=1))
+    reconcile.find(scene.ctx)
+    with scene.ctx.db.read() as db:
+        again = operations.under_way(db, begun.instance.id)
+    assert again is not None
+    assert (again.kind, again.state) == ("provision", "queued")
+    assert scene.count("operation", "kind = 'provision'") == 2
+    assert begun.instance.id not in found(scene)
+
+
+def test_an_event_that_was_not_applied_is_asked_for_again(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+    payments.sync(scene.ctx)
+    before = scene.count("workflow_status")
+    scene.ctx.clock.advance(reconcile.PATIENCE + timedelta(seconds=1))
+    assert found(scene) == {}
+    workflow_states(scene, "event:%", "ERROR")
+    assert sorted(found(scene).values()) == ["asked for again"] * 3
+    assert scene.count("workflow_status") == before + 3
+
+
+def test_a_letter_that_was_not_sent_is_asked_for_again(scene: Scene) -> None:
+    with scene.ctx.db.tx() as db:
+        letters.post_to(db, scene.ctx, "x", kinds.alert("s", "t"), "a@example.com")
+    before = scene.count("workflow_status")
+    scene.ctx.clock.advance(reconcile.PATIENCE + timedelta(seconds=1))
+    assert found(scene) == {}
+    workflow_states(scene, "deliver:%", "ERROR")
+    assert list(found(scene).values()) == ["asked for again"]
+    assert scene.count("workflow_status") == before + 1
+
+
+def test_a_checkout_nobody_paid_expires_and_frees_its_place(stage: Scene) -> None:
+    begun = stage.sign_up()
+    stage.ctx.clock.advance(checkouts.LIFE + timedelta(minutes=1))
+    assert begun.checkout.id in found(stage)
+    payments.expire_checkout(begun.checkout.id)
+    with stage.ctx.db.read() as db:
+        assert checkouts.get(db, begun.checkout.id).state == "expired"
+    assert stage.instance(begun.instance.id).deletion_asked_at is not None
+    assert begun.checkout.id not in found(stage)
+
+
+def test_a_checkout_that_was_paid_without_a_word_is_booked(stage: Scene) -> None:
+    begun = stage.sign_up()
+    stage.vendor.complete(stage.reference(begun), "paid")
+    stage.ctx.clock.advance(checkouts.LIFE + timedelta(minutes=1))
+    assert begun.checkout.id in found(stage)
+    assert payments.settle_checkout(begun.checkout.id) == "paid"
+    payments.expire_checkout(begun.checkout.id)
+    assert stage.instance(begun.instance.id).state == State.PROVISIONING
+    assert stage.count("receipt") == 1
+
+
+def test_paid_but_not_running_is_told_once_a_day(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.pay(begun)
+    with scene.ctx.db.tx() as db:
+        states.fail(db, begun.instance.id, scene.ctx.clock.now(), "disk_full", "Full.")
+        operations.close(db, (operations.under_way(db, begun.instance.id) or begun.checkout).id, scene.ctx.clock.now())
+    for _ in range(3):
+        assert found(scene)[begun.instance.id] == "the operator was told"
+    assert scene.count("notice", "kind = 'alert'") == 1
+
+
+def test_a_subscription_that_ended_unheard_is_looked_at_within_the_hour(stage: Scene) -> None:
+    begun = stage.live()
+    with stage.ctx.db.read() as db:
+        row = subscriptions.of_instance(db, begun.instance.id)
+    assert row is not None
+    stage.vendor.end(row.reference)
+    stage.ctx.clock.advance(timedelta(minutes=61))
+    before = stage.count("workflow_status")
+    reconcile.find(stage.ctx)
+    assert stage.count("workflow_status") > before
+    assert payments.settle_checkout(begun.checkout.id) == "paid"
+    assert states.reasons(stage.instance(begun.instance.id)) == [Reason.PAYMENT]
+
+
+def test_the_next_in_line_is_invited_once_a_place_is_free(stage: Scene) -> None:
+    stage.ctx.settings.max_customers = 1
+    begun = stage.sign_up()
+    now = stage.ctx.clock.now()
+    with stage.ctx.db.tx() as db:
+        for number in range(2):
+            waitlist.join(db, f"{'w' * 200}{number}@example.com", now + timedelta(seconds=number))
+    reconcile.tidy()
+    assert stage.count("notice", "kind = 'place_free'") == 0
+    with stage.ctx.db.tx() as db:
+        states.mark_deleted(db, begun.instance.id, now)
+    for _ in range(3):
+        reconcile.tidy()
+    assert stage.count("notice", "kind = 'place_free'") == 1, "the place is kept for who was invited"
+    stage.ctx.clock.advance(reconcile.INVITATION_LIFE + timedelta(minutes=1))
+    reconcile.tidy()
+    assert stage.count("notice", "kind = 'place_free'") == 2
+
+
+def test_nothing_is_done_twice_by_two_rounds(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.pay(begun)
+    with scene.ctx.db.tx() as db:
+        db.get_one(Instance, begun.instance.id).deletion_asked_at = scene.ctx.clock.now()
+        operations.close(db, (operations.under_way(db, begun.instance.id) or begun.checkout).id, scene.ctx.clock.now())
+    assert found(scene)[begun.instance.id] == "asked for again"
+    counts = scene.count("operation"), scene.count("workflow_status", "name = 'delete'")
+    assert begun.instance.id not in found(scene)
+    assert (scene.count("operation"), scene.count("workflow_status", "name = 'delete'")) == counts
