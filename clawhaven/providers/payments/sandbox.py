@@ -133,11 +133,8 @@ class Sandbox:
         with self._store.read() as db:
             row = row_of(db, "checkouts", checkout_reference)
             subscription = _subscription(db, row["subscription"]) if row["subscription"] else None
-            payments = db.execute(
-                "SELECT reference, amount_micros FROM payments WHERE checkout = ? AND state = 'succeeded'"
-                " ORDER BY created_at, reference",
-                (checkout_reference,),
-            ).fetchall()
+            found = "SELECT * FROM payments WHERE checkout = ? AND state = 'succeeded' ORDER BY created_at, reference"
+            payments = db.execute(found, (checkout_reference,)).fetchall()
         paid = tuple(VendorPayment(str(one["reference"]), int(one["amount_micros"])) for one in payments)
         return VendorState(row["state"], paid, subscription)
 
