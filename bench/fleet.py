@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import docker
+
 from clawhaven.core.settings import Settings
 from clawhaven.providers.runtimes import toolchain
 
@@ -21,7 +23,8 @@ SECONDS = 600
 
 
 def measure(image: str) -> dict[str, Any]:
-    """Seconds until `fleet create` returns (its health gate passed), and until the gateway says it has started."""
+    """Seconds until `fleet create` returns (its health gate passed) and until the gateway says it has started, and the
+    CPU seconds that its container had used by then."""
     with tempfile.TemporaryDirectory(prefix="clawhaven-fleet-") as folder:
         _remove(folder)
         began = time.monotonic()
@@ -33,7 +36,8 @@ def measure(image: str) -> dict[str, Any]:
                 time.sleep(0.05)
                 if time.monotonic() - began > SECONDS:
                     raise RuntimeError("fleet's gateway did not start")
-            return {"created": created, "started": time.monotonic() - began}
+            started = time.monotonic() - began
+            return {"created": created, "started": started, "cpu_seconds": _cpu_seconds()}
         finally:
             _remove(folder)
 
@@ -75,6 +79,13 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _pairs(inner)
+
+
+def _cpu_seconds() -> float:
+    with contextlib.closing(docker.from_env(version="auto")) as client:
+        (cell,) = client.containers.list(filters={"name": TENANT})
+        seen = client.api.stats(str(cell.id), stream=False, one_shot=True)
+        return float(seen["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
 
 def _has_started(port: int) -> bool:

@@ -87,3 +87,27 @@ def test_the_owner_is_served_and_strangers_cost_nothing(demo: Demo, telegram: Te
     ada.wait_idle()
     freed = demo.sign_up("bob@example.com", telegram_bot_token=TOKEN)
     assert freed.status_code == 201, freed.text
+
+
+def test_a_restart_while_waiting_for_the_owner_changes_nothing(demo: Demo, telegram: TelegramServer) -> None:
+    bot = telegram.add_bot(TOKEN, "ada_assistant_bot", "Ada")
+    demo.start()
+    ada = demo.join("ada@example.com", telegram_bot_token=TOKEN)
+    ada.pay()
+    ada.wait_for("active")
+    claim = parse_qs(urlsplit(ada.get(f"{ada.path}/channels")["items"][0]["claim_url"]).query)["start"][0]
+    telegram.wait_polling(bot, 60)
+    assert demo.stop() == 0
+    assert demo.relatives() == []
+    telegram.say(bot, STRANGER, "anybody home?")
+    telegram.say(bot, OWNER, f"/start {claim}", username="ada")
+    telegram.say(bot, OWNER, "a question in the dark", username="ada")
+    demo.start()
+    telegram.wait(
+        lambda: any("a question in the dark" in one.text for one in telegram.sent(bot, OWNER)), 300, "the answer"
+    )
+    assert {one.chat_id for one in telegram.sent(bot)} == {OWNER}
+    demo.wait(lambda: demo.count("usage", "state = 'closed'") == demo.count("usage"), "its usage")
+    assert demo.count("usage", "is_turn") == 1
+    ada.wait_idle()
+    assert demo.keepers() == 1
