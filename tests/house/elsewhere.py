@@ -80,11 +80,6 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "workflows/boot.py workflows/progress.py workflows/provision.py",
     ),
     (
-        "tests/workflows/test_reviewed.py",
-        "the orders of events that once broke, tried through them",
-        "workflows/attempts.py workflows/wake.py",
-    ),
-    (
         "tests/workflows/test_claim.py",
         "asks for what claim.py does",
         "workflows/listening.py",

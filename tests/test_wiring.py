@@ -1,0 +1,122 @@
+"""Building the Context: what is missing or weak is said before anything starts; vendors stay out of transactions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clawhaven import wiring
+from clawhaven.core.db import Database, make_engine
+from clawhaven.core.errors import Invalid
+from clawhaven.core.settings import Settings
+from clawhaven.wiring import ConfigurationError, Guarded, build, check
+from tests.workflows.scene import Scene, set_up
+
+KEY = "ab" * 32
+PRODUCTION = {
+    "environment": "production",
+    "encryption_key": KEY,
+    "base_url": "https://haven.example",
+    "notifier": "smtp",
+    "payments": "",
+    "runtime": "docker",
+}
+
+
+def settings(tmp_path: Path, **given: Any) -> Settings:
+    return Settings(data_dir=tmp_path / "data", **given)
+
+
+def test_the_defaults_have_no_problem(tmp_path: Path) -> None:
+    assert check(settings(tmp_path)) == []
+    assert (tmp_path / "data" / "encryption.key").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"runtime": "podman"}, ["RUNTIME=podman", "docker, process"]),
+        ({"runtime": "process, podman"}, ["RUNTIME=podman"]),
+        ({"payments": "stripe"}, ["PAYMENTS=stripe", "sandbox"]),
+        ({"notifier": "pigeon"}, ["NOTIFIER=pigeon"]),
+        ({"encryption_key": "short"}, ["ENCRYPTION_KEY must be 32 bytes"]),
+        ({"encryption_key": f"{KEY},x"}, ["ENCRYPTION_KEY must be 32 bytes"]),
+        ({**PRODUCTION, "encryption_key": ""}, ["ENCRYPTION_KEY is missing"]),
+        ({**PRODUCTION, "payments": "sandbox"}, ["PAYMENTS=sandbox", "refuses production"]),
+        ({**PRODUCTION, "notifier": "console"}, ["NOTIFIER=console", "refuses production"]),
+        ({**PRODUCTION, "base_url": "http://haven.example"}, ["BASE_URL", "https://"]),
+        ({**PRODUCTION, "base_url": ""}, ["BASE_URL", "https://"]),
+        ({**PRODUCTION, "runtime": "process"}, ["RUNTIME=process", "ALLOW_WEAK_ISOLATION"]),
+    ],
+)
+def test_every_problem_is_a_sentence_that_names_the_setting(
+    tmp_path: Path, given: dict[str, Any], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTP_HOST", "mail.example")
+    told = "\n".join(check(settings(tmp_path, **given)))
+    for name in names:
+        assert name in told
+    with pytest.raises(ConfigurationError) as caught:
+        build(settings(tmp_path, **given))
+    assert str(caught.value).startswith("Clawhaven cannot start:\n  - ")
+    assert KEY not in str(caught.value)
+
+
+def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+    wrong = {"environment": "production", "payments": "sandbox", "notifier": "console", "runtime": "podman"}
+    problems = check(settings(tmp_path, **wrong))
+    assert len(problems) >= 5
+    assert not (tmp_path / "data" / "clawhaven.sqlite3").exists()
+
+
+class Provider:
+    """Says where it was called."""
+
+    name = "provider"
+
+    def create(self) -> str:
+        return "made"
+
+    def config(self) -> str:
+        return "pure"
+
+
+def test_no_vendor_is_called_inside_a_transaction(tmp_path: Path) -> None:
+    provider = Guarded(Provider())
+    db = Database(make_engine(f"sqlite:///{tmp_path}/x.sqlite3"))
+    assert (provider.name, provider.create(), provider.config()) == ("provider", "made", "pure")
+    for opened in (db.tx, db.read):
+        with opened():
+            assert (provider.name, provider.config()) == ("provider", "pure")
+            with pytest.raises(RuntimeError, match="create was called while a transaction is open"):
+                provider.create()
+    assert provider.create() == "made"
+    with pytest.raises(AttributeError):
+        _ = provider.missing
+    db.close()
+
+
+def test_a_context_names_what_there_is(tmp_path: Path, sqlite_template: Path) -> None:
+    path = tmp_path / "x.sqlite3"
+    path.write_bytes(sqlite_template.read_bytes())
+    with set_up(settings(tmp_path, database_url=f"sqlite:///{path}", host_name="here")) as scene:
+        assert isinstance(scene, Scene)
+        assert scene.ctx.host == "here"
+        assert scene.ctx.runtime("folder") is scene.ctx.runtimes["folder"]
+        with pytest.raises(Invalid, match="there is folder"):
+            scene.ctx.runtime("docker")
+        with pytest.raises(Invalid, match="there is sandbox"):
+            scene.ctx.payment("stripe")
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    mine = settings(tmp_path, database_url=f"sqlite:///{tmp_path}/100%.sqlite3")
+    for _ in range(2):
+        wiring.migrate(mine)
+    db = Database(make_engine(mine.database_url))
+    with db.read() as tx:
+        tables = set(tx.connection().exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+    db.close()
+    assert {"instance", "ledger_entry", "workflow_status", "alembic_version"} <= tables
