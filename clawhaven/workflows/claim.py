@@ -5,6 +5,7 @@ Before that the gateway does not know the bot at all, so a stranger is not serve
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import cast
 
@@ -15,6 +16,7 @@ from clawhaven.instances import connections, states
 from clawhaven.instances.connections import CLAIM_PURPOSE
 from clawhaven.instances.models import Connection, Instance
 from clawhaven.ports.channel import ClaimableChannel
+from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import engine, lifecycle
 from clawhaven.workflows.engine import StepFailed, step, workflow
 
@@ -54,19 +56,24 @@ def poll_for_owner(connection_id: str) -> str:
             connection = db.get(Connection, connection_id)
             if connection is None:
                 return "gone"
-            if connection.claim_token is None:
-                return "claimed"
+            is_claimed = connection.claim_token is None
             state = db.get_one(Instance, connection.instance_id).state
-            token = ctx.keys.open(connection.claim_token, CLAIM_PURPOSE)
+            token = "" if is_claimed else ctx.keys.open(str(connection.claim_token), CLAIM_PURPOSE)
             credentials = connections.credentials_of(connection, ctx.keys)
         if state in (states.State.DELETED, states.State.FAILED):
             return "gone"
+        if is_claimed:
+            _switch_on(ctx, connection)
+            return "claimed"
         channel = cast(ClaimableChannel, ctx.channels[connection.channel])
         found = channel.claim_owner(credentials, token, offset, POLL_SECONDS)
         offset = found.next_offset
         if found.user_id is not None:
             if _record(ctx, connection, found.user_id, found.username):
-                channel.confirm_claim(credentials, found.next_offset, found.user_id)
+                # Before the gateway reads this bot too: the network has one reader at a time.
+                with contextlib.suppress(ProviderError):
+                    channel.confirm_claim(credentials, found.next_offset, found.user_id)
+            _switch_on(ctx, connection)
             return "claimed"
     return "waiting"
 
@@ -80,7 +87,7 @@ def note_problem(instance_id: str, message: str) -> None:
 
 
 def _record(ctx: Context, connection: Connection, owner_id: str, username: str | None) -> bool:
-    """Write the owner down and have the gateway told, in one transaction; True the first time for this person.
+    """Write the owner down; True the first time for this person.
 
     The person is told only afterwards: what a crash can cost is the confirmation, never the claim.
     """
@@ -91,6 +98,11 @@ def _record(ctx: Context, connection: Connection, owner_id: str, username: str |
         instance = db.get_one(Instance, connection.instance_id)
         whom = f"@{username}" if username else "its owner"
         states.note(db, instance.id, now, "claimed", f"{connection.channel}: now serves {whom} and nobody else.")
-        lifecycle.ask_configure(db, ctx, instance.id, "workflow:claim", [connection.channel])
         audit.record(db, now, "workflow:claim", "channel.claim", connection.id, instance.account_id)
     return True
+
+
+def _switch_on(ctx: Context, connection: Connection) -> None:
+    """Let the gateway serve the owner; asking again is harmless."""
+    with ctx.db.tx() as db:
+        lifecycle.ask_configure(db, ctx, connection.instance_id, "workflow:claim", [connection.channel])

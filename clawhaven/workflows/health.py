@@ -70,7 +70,7 @@ def look(ctx: Context, instance: Instance) -> tuple[str, bool, str]:
     if answer is None or not answer.live:
         return "running", False, "the gateway does not answer"
     if not answer.authenticated:
-        return "running", False, "the gateway refuses our token"
+        return "running", False, answer.problems.get("gateway", "the gateway refuses our token")
     return "running", True, "; ".join(f"{name}: {text}" for name, text in answer.problems.items())
 
 

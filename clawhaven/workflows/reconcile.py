@@ -14,7 +14,7 @@ from clawhaven.accounts import sessions
 from clawhaven.billing import checkouts, inbox, subscriptions, waitlist
 from clawhaven.billing.models import InboxEvent
 from clawhaven.context import Context
-from clawhaven.core import ratelimit
+from clawhaven.core import idempotency, ratelimit
 from clawhaven.core.logs import get_logger
 from clawhaven.instances import operations
 from clawhaven.instances import placement as places
@@ -87,6 +87,7 @@ def tidy() -> None:
     with ctx.db.tx() as db:
         sessions.sweep(db, now)
         ratelimit.sweep(db, now)
+        idempotency.sweep(db, now)
         places.unblock_ports(db, now)
         _invite(db, ctx)
     engine.forget_old(ctx, (now - timedelta(days=30)).isoformat())

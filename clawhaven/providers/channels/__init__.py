@@ -1,0 +1,1 @@
+"""Messaging networks, one file each."""

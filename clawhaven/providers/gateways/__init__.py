@@ -1,0 +1,1 @@
+"""Clients for a running gateway's own control interfaces."""

@@ -1,0 +1,1 @@
+"""Payment vendors, one file each (a vendor's own helpers carry its name)."""

@@ -1,0 +1,1 @@
+"""Kinds of places that gateways run in."""
