@@ -49,9 +49,7 @@ def main() -> None:
         return
 
     with working(ctx) if options.get("worker", True) else contextlib.nullcontext():
-        uvicorn.run(
-            create_app(ctx), host=ctx.settings.platform_host, port=ctx.settings.platform_port, log_config=None
-        )
+        uvicorn.run(create_app(ctx), host=ctx.settings.platform_host, port=ctx.settings.platform_port, log_config=None)
 
 
 if __name__ == "__main__":

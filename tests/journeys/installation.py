@@ -129,5 +129,3 @@ class Installation:
                 self.kill(process)
         self.http.close()
         self.db.close()
-
-

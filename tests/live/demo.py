@@ -28,7 +28,17 @@ from clawhaven.ledger import check_books
 from clawhaven.providers.runtimes import labelled
 
 PROGRAM = Path(sys.executable).with_name("clawhaven")
-PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "TZ", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_HOST")
+PASSED_ON = [
+    "PATH",
+    "PYTHONPATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "DOCKER_HOST",
+]
 START_SECONDS = 240
 """The first start may install OpenClaw, and a busy machine boots slowly."""
 
