@@ -11,11 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import __version__
 from clawhaven.accounts import sessions
+from clawhaven.api.bodies import TelegramBody
 from clawhaven.api.deps import Ctx, limit, session_token
 from clawhaven.billing import subscriptions
 from clawhaven.core.errors import NotFound
 from clawhaven.instances import connections, operations, states, workspace
 from clawhaven.instances.models import Instance
+from clawhaven.workflows import checkout
 
 router = APIRouter(tags=["status"])
 
@@ -58,6 +60,14 @@ def status(instance_id: str, request: Request, ctx: Ctx) -> dict[str, Any]:
             "subscription_status": subscription.state if subscription else None,
             "current_period_end": subscription.period_end_at.isoformat() if subscription else None,
         }
+
+
+@router.post("/config/validate")
+def validate(body: TelegramBody, request: Request, ctx: Ctx) -> dict[str, Any]:
+    """Ask Telegram whose bot this token is, before anything is saved. The token is not stored."""
+    limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
+    _, bot = checkout.probe_channel(ctx, checkout.TELEGRAM, {"telegram_bot_token": body.telegram_bot_token})
+    return {"valid": True, "bot_username": bot.username, "bot_url": bot.url}
 
 
 @router.get("/personas")

@@ -63,3 +63,17 @@ def test_not_ready_without_a_database(scene: Scene, url: str) -> None:
         assert http.get("/api/health/live").status_code == 200
         assert_error(http.get("/api/status/ins_x"), 503, "unavailable")
     ctx.db.close()
+
+
+def test_a_bot_token_can_be_tried_before_anything_is_saved(http: TestClient, scene: Scene) -> None:
+    before = scene.counts()
+    answer = http.post("/api/config/validate", json={"telegram_bot_token": "123456789:" + "A" * 35})
+    assert answer.json() == {
+        "valid": True,
+        "bot_username": "bot123456789_bot",
+        "bot_url": "https://t.me/bot123456789_bot",
+    }
+    refused = http.post("/api/config/validate", json={"telegram_bot_token": scene.telegram.REFUSED})
+    assert_error(refused, 400, "invalid_bot_token", "telegram_bot_token")
+    assert_error(http.post("/api/config/validate", json={"telegram_bot_token": "no"}), 400, "invalid_bot_token")
+    assert scene.counts() == before
