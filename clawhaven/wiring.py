@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database, in_transaction, make_engine
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
+from clawhaven.metering.prices import builtin_prices
 from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
@@ -26,6 +27,14 @@ from clawhaven.ports.payments import Payments
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 from clawhaven.workflows import engine
+
+SELECTED = (
+    ("RUNTIME", "runtimes", 0),
+    ("PAYMENTS", "payments", 0),
+    ("NOTIFIER", "notifiers", 1),
+    ("INGRESS", "ingress", 1),
+)
+"""Setting, the port whose providers it names, and how many it may name (0: any number but none)."""
 
 PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
 """Verbs of providers that do no I/O and may be called anywhere."""
@@ -103,8 +112,11 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
 def check(settings: Settings) -> list[str]:
     """Everything that stops the start, each as one sentence naming the setting."""
     problems = []
-    for setting, port in (("RUNTIME", "runtimes"), ("PAYMENTS", "payments"), ("NOTIFIER", "notifiers")):
-        for name in _words(getattr(settings, setting.lower())):
+    for setting, port, most in SELECTED:
+        names = _words(getattr(settings, setting.lower()))
+        if not names or (most and len(names) > most):
+            problems.append(f"{setting} names {'no provider' if not names else 'more than one provider'}.")
+        for name in names:
             try:
                 cls = providers.load(port, name)
                 cls.Options()
@@ -126,12 +138,14 @@ def check(settings: Settings) -> list[str]:
             problems.append("ENCRYPTION_KEY is missing (make one: openssl rand -hex 32).")
     except (ValueError, OSError) as error:
         problems.append(str(error))
+    if settings.default_model and builtin_prices().find(settings.default_model, Clock().now()) is None:
+        problems.append(f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused.")
     if settings.is_production and settings.base_url.startswith("http://"):
         problems.append("BASE_URL must be the public https:// address in production.")
     return problems
 
 
-def _words(names: str) -> Iterable[str]:
+def _words(names: str) -> list[str]:
     return [word.strip() for word in names.split(",") if word.strip()]
 
 

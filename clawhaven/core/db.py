@@ -52,7 +52,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime, int: sa.BigInteger, dict[str, Any]: sa.JSON}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime,
+        int: sa.BigInteger,
+        dict[str, Any]: sa.JSON(none_as_null=True),
+    }
 
 
 def make_engine(url: str, *, foreign_keys: bool = True, pool_size: int = 20) -> sa.Engine:

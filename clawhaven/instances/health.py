@@ -59,10 +59,10 @@ def record(
         row = Observed(instance_id=instance_id, at=now, status=status, is_healthy=is_healthy, restarts=0)
         db.add(row)
     row.at, row.status, row.is_healthy, row.detail = now, status, is_healthy, detail[:500]
+    if row.restarted_at is not None and now - row.restarted_at > FORGIVE_AFTER:
+        row.restarts, row.restarted_at = 0, None
     if is_healthy:
         row.unhealthy_since = None
-        if row.restarted_at is not None and now - row.restarted_at > FORGIVE_AFTER:
-            row.restarts, row.restarted_at = 0, None
         return Verdict(False, False)
     row.unhealthy_since = row.unhealthy_since or now
     is_gone = status in ("exited", "stopped", "absent")

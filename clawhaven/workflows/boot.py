@@ -9,8 +9,10 @@ from clawhaven.context import Context
 from clawhaven.core.errors import AppError
 from clawhaven.core.logs import get_logger, redact
 from clawhaven.instances import placement as places
+from clawhaven.instances.drafts import GATEWAY_PURPOSE
 from clawhaven.instances.models import Instance
 from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.gateway import GatewayAddress
 from clawhaven.workflows import engine, files
 
 log = get_logger("clawhaven.boot")
@@ -72,11 +74,11 @@ def wait_ready(ctx: Context, instance_id: str) -> dict[str, Any]:
             log.warning("the gateway stopped while starting; starting it once more", instance=instance_id)
             runtime.start(placed)
         elif seen.address:
-            address = files.address(ctx, instance)
-            health = ctx.gateway.health(address) if address else None
-            if health and health.started and health.authenticated:
+            address = GatewayAddress(seen.address, ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE))
+            health = ctx.gateway.health(address)
+            if health.started and health.authenticated:
                 return {"version": health.version}
-            problem = "; ".join(health.problems.values()) if health and health.problems else "not started yet"
+            problem = "; ".join(health.problems.values()) or "not started yet"
         engine.pause(POLL_SECONDS)
     raise ProviderError(
         f"not ready after {ctx.settings.start_timeout_seconds} s: {redact(problem)[:300]}",
@@ -91,8 +93,10 @@ def wait_channels(ctx: Context, instance_id: str, timeout_seconds: float = 60) -
     while True:
         instance, channels = files.load(ctx, instance_id)
         wanted = [channel.channel for channel in channels if channel.owner_external_id]
+        if not wanted:
+            return {}
         address = files.address(ctx, instance)
-        health = ctx.gateway.health(address) if address and wanted else None
+        health = ctx.gateway.health(address) if address else None
         words = {name: (health.channels.get(name, "absent") if health else "absent") for name in wanted}
         if all(word == "ready" for word in words.values()):
             return words

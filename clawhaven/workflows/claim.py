@@ -11,6 +11,7 @@ from typing import cast
 
 from clawhaven.context import Context
 from clawhaven.core import audit
+from clawhaven.core.errors import RateLimited
 from clawhaven.core.logs import get_logger
 from clawhaven.instances import connections, states
 from clawhaven.instances.connections import CLAIM_PURPOSE
@@ -103,6 +104,6 @@ def _record(ctx: Context, connection: Connection, owner_id: str, username: str |
 
 
 def _switch_on(ctx: Context, connection: Connection) -> None:
-    """Let the gateway serve the owner; asking again is harmless."""
-    with ctx.db.tx() as db:
+    """Let the gateway serve the owner; asking again is harmless, and what waits already will do it too."""
+    with contextlib.suppress(RateLimited), ctx.db.tx() as db:
         lifecycle.ask_configure(db, ctx, connection.instance_id, "workflow:claim", [connection.channel])

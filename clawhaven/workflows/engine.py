@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
@@ -25,7 +26,7 @@ from dbos._serialization import DBOSPortableJSONSerializer
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from clawhaven.context import Context
-from clawhaven.core.db import Base
+from clawhaven.core.db import Base, Database
 from clawhaven.core.ids import new_id
 from clawhaven.core.logs import get_logger
 from clawhaven.workflows.attempts import Interrupted as Interrupted
@@ -123,19 +124,19 @@ def migrate(database_url: str) -> None:
     DBOS.migrate(database_url)
 
 
-_clients: dict[int, DBOSClient] = {}
+_clients: WeakKeyDictionary[Database, DBOSClient] = WeakKeyDictionary()
 
 
 def _client(ctx: Context) -> DBOSClient:
     """This database's client; it shares our engine, so that it can join our transactions."""
-    if id(ctx.db) not in _clients:
-        _clients[id(ctx.db)] = DBOSClient(
+    if ctx.db not in _clients:
+        _clients[ctx.db] = DBOSClient(
             system_database_engine=ctx.db.engine,
             serializer=DBOSPortableJSONSerializer(),
             application_name=APPLICATION,
             lazy=True,
         )
-    return _clients[id(ctx.db)]
+    return _clients[ctx.db]
 
 
 def enqueue(
@@ -228,7 +229,7 @@ class Engine:
             self._is_launched = False
             with self._ctx.db.tx() as db:
                 db.execute(sa.delete(ExecutorLease).where(ExecutorLease.executor_id == self.executor_id))
-        client = _clients.pop(id(self._ctx.db), None)
+        client = _clients.pop(self._ctx.db, None)
         if client is not None:
             client.destroy()
         for thread in self._threads:

@@ -37,7 +37,7 @@ def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, act
     if reason not in (Reason.OWNER,):
         url = f"{ctx.settings.base_url}/instances/{instance_id}"
         letter = kinds.suspended(ctx.settings.brand_name, instance.name, str(reason), url)
-        letters.post(db, ctx, f"suspended:{instance_id}:{int(now.timestamp())}", letter, instance.account_id)
+        letters.post(db, ctx, f"suspended:{instance_id}:{reason}:{int(now.timestamp())}", letter, instance.account_id)
     return _ask(db, ctx, instance_id, "suspend")
 
 

@@ -235,5 +235,5 @@ def set_up(settings: Settings, clock: Clock | None = None, **changes: Any) -> It
     try:
         yield Scene(ctx, world, telegram, mailbox)
     finally:
-        engine._clients.pop(id(ctx.db), None)
+        engine._clients.pop(ctx.db, None)
         ctx.db.close()

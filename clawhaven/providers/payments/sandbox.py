@@ -43,6 +43,7 @@ from clawhaven.providers.payments.sandbox_store import (
     as_time,
     bodies_since,
     row_of,
+    word,
 )
 from clawhaven.providers.payments.signature import verify
 
@@ -181,11 +182,11 @@ class Sandbox:
                 event_id=str(event["id"]),
                 kind=_KINDS.get(event["type"], PaymentKind.OTHER),
                 vendor_type=str(event["type"]),
-                checkout_reference=data.get("checkout"),
-                subscription_reference=data.get("subscription"),
+                checkout_reference=word(data.get("checkout")),
+                subscription_reference=word(data.get("subscription")),
                 created_at=datetime.fromtimestamp(event["created"] / 1000, UTC),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise _refused("malformed_event", "A signed sandbox event has an unknown shape.") from None
 
     def unseen(self, since: datetime) -> list[tuple[dict[str, Any], bytes]]:

@@ -193,3 +193,10 @@ def row_of(
 def as_time(seconds: float) -> datetime:
     """Stored epoch seconds as aware UTC time."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def word(value: object) -> str | None:
+    """A reference out of an event: a string or nothing. Raises TypeError."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError("a reference is a word")
+    return value
