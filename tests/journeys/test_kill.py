@@ -51,7 +51,7 @@ def _assert_whole(house: Installation, instance_id: str) -> None:
     assert house.count("receipt") == 1
     assert house.count("ledger_entry", "kind = 'payment'") == 1
     assert house.count("subscription", "state = 'active'") == 1
-    assert house.count("operation", "state <> 'done'") == 0
+    house.wait(lambda: house.count("operation", "state <> 'done'") == 0, "the operation to be closed")
     assert house.count("model_grant", "is_active") == 1
     assert house.problems() == []
     for kind in ("ready", "receipt", "welcome"):
