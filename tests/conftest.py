@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -18,6 +19,11 @@ from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database, make_engine
 from clawhaven.core.settings import Settings
 from clawhaven.wiring import migrate
+
+# No deadlines on shared machines. In CI the examples are always the same: what lands does not hang on luck.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "shared")
 
 POSTGRES_LINE = "apt-get install postgresql"
 
@@ -37,6 +43,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several processes (`make test`): a file stays on one of them, and so do all tests that start real gateways."""
     for item in items:

@@ -8,17 +8,11 @@ from clawhaven.ports.upstream import Dialect
 
 _LAST = rb"(?:message_stop|response\.(?:completed|incomplete|failed))"
 _END = re.compile(
-    rb"(?:^|(?<=\n))(?:event: ?"
-    + _LAST
-    + rb'|data: ?(?:\[DONE\]|\{"type": ?"'
-    + _LAST
-    + rb'"))|"type": ?"'
-    + _LAST
-    + rb'"'
+    rb"(?<=\n)(?:event: ?" + _LAST + rb'|data: ?(?:\[DONE\]|\{"type": ?"' + _LAST + rb'"))|"type": ?"' + _LAST + rb'"'
 )
 """The beginning of the event that ends an answer. Inside of JSON text neither a newline nor a quote stands bare."""
 
-_ERROR = re.compile(rb'(?:^|\n)event: ?error|(?:^|\n)data: ?\{"(?:error"|type": ?"error")')
+_ERROR = re.compile(rb'\nevent: ?error|\ndata: ?\{"(?:error"|type": ?"error")')
 _NO_CHOICES = re.compile(rb'"choices": ?\[ ?\]')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _OVERLAP = 40
@@ -29,7 +23,7 @@ class EndHolder:
     """Lets everything through up to the event that ends the answer; that and what follows waits for `rest`."""
 
     def __init__(self) -> None:
-        self._seen = b"\n"
+        self._seen = b"\n"  # a line begins after a newline, never at the place where an older piece was cut off
         self._held: list[bytes] = []
         self.has_end = False
         self.has_error = False

@@ -163,7 +163,7 @@ def activate(instance_id: str, operation_id: str) -> None:
         progress.finish(ctx, operation_id)
         return
     boot.refuse_unwanted(ctx, instance_id)
-    with progress.shown(ctx, operation_id, "activate"), ctx.db.tx() as db:
+    with ctx.db.tx() as db:
         instance = db.get_one(Instance, instance_id)
         if instance.state == State.PROVISIONING and states.activate(db, instance_id, now):
             access.open_access(db, ctx, instance_id)
@@ -180,7 +180,9 @@ def activate(instance_id: str, operation_id: str) -> None:
                 instance.account_id,
             )
             listening.listen(db, ctx, instance_id)
-    progress.finish(ctx, operation_id)
+        # With the state itself: who sees "active" sees every step done.
+        operations.end_step(db, operation_id, "activate", now)
+        operations.close(db, operation_id, now)
 
 
 @step("undo", attempts=5)

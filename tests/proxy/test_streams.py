@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clawhaven.ports.upstream import Dialect
@@ -30,6 +30,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(st.sampled_from(ENDS), st.lists(st.integers(0, 500), max_size=12))
+@example(ENDS[1], [281])
 def test_the_last_event_is_never_let_through_whole(end: bytes, cuts: list[int]):
     holder = EndHolder()
     sent = b"".join(holder.feed(piece) for piece in pieces(TEXT + end, cuts))
