@@ -43,14 +43,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes (`make test`): a file stays on one of them, and so do all tests that start real gateways."""
-    for item in items:
-        group = "live" if item.get_closest_marker("live") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine leaks into a test; `.env` is looked for in an empty folder."""
