@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,6 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(
         load("notifiers", "pigeon")
 
 
-@pytest.mark.skipif(find_spec("clawhaven.providers.runtimes.docker") is None, reason="the Docker runtime is not here")
 def test_a_missing_extra_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.partition(".")[0] == "docker"]:
         monkeypatch.delitem(sys.modules, module)
