@@ -15,7 +15,7 @@ from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
 from clawhaven.ports.notifier import Notifier
-from clawhaven.ports.payments import Payments
+from clawhaven.ports.payments import Capability, Payments
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 
@@ -49,3 +49,19 @@ class Context:
         if name not in self.payments:
             raise Invalid(f"The payment provider {name} is not switched on; there is {', '.join(self.payments)}.")
         return self.payments[name]
+
+    def seller(self, capability: Capability) -> Payments:
+        """Who sells subscriptions, or top-ups: the operator's choice, else the first provider that can.
+
+        Raises Invalid when none of PAYMENTS can.
+        """
+        chosen = {
+            Capability.SUBSCRIPTIONS: self.settings.subscriptions_by,
+            Capability.TOPUPS: self.settings.topups_by,
+        }.get(capability, "")
+        if chosen:
+            return self.payment(chosen)
+        for provider in self.payments.values():
+            if capability in provider.capabilities:
+                return provider
+        raise Invalid(f"No payment provider here offers {capability}; there is {', '.join(self.payments)}.")

@@ -36,7 +36,7 @@ SELECTED = (
 )
 """Setting, the port whose providers it names, and how many it may name (0: any number but none)."""
 
-PURE = frozenset({"layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
+PURE = frozenset({"problems", "layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
 """Verbs of providers that do no I/O and may be called anywhere."""
 
 
@@ -93,7 +93,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         db=Database(make_engine(settings.database_url)),
         clock=clock or Clock(),
         keys=KeyRing.parse(settings.keys()),
-        plans=Catalogue.load(),
+        plans=Catalogue.load(_plans_text(settings)),
         payments={name: cast(Payments, _make("payments", name, settings)) for name in _words(settings.payments)},
         runtimes={name: cast(Runtime, _make("runtimes", name, settings)) for name in _words(settings.runtime)},
         channels={name: cast(Channel, _make("channels", name, settings)) for name in providers.names("channels")},
@@ -119,17 +119,26 @@ def check(settings: Settings) -> list[str]:
         for name in names:
             try:
                 cls = providers.load(port, name)
-                cls.Options()
+                options = cls.Options()
             except (ValueError, ImportError) as error:
                 problems.append(f"{setting}={name}: {error}")
                 continue
             if settings.is_production and getattr(cls, "is_for_production", True) is False:
                 problems.append(f"{setting}={name}: this provider is for trying things out and refuses production.")
+            problems += [f"{setting}={name}: {problem}" for problem in _ask_provider(cls, options, settings)]
     if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
         problems.append(
             "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
             " or accept it with ALLOW_WEAK_ISOLATION=true."
         )
+    try:
+        Catalogue.load(_plans_text(settings))
+    except (OSError, ValueError) as error:
+        problems.append(f"PLANS_FILE={settings.plans_file}: {error}")
+    for setting in ("subscriptions_by", "topups_by"):
+        chosen = getattr(settings, setting)
+        if chosen and chosen not in _words(settings.payments):
+            problems.append(f"{setting.upper()}={chosen}: PAYMENTS does not name it.")
     try:
         keys = settings.keys()
         if keys:
@@ -143,6 +152,16 @@ def check(settings: Settings) -> list[str]:
     if settings.is_production and settings.base_url.startswith("http://"):
         problems.append("BASE_URL must be the public https:// address in production.")
     return problems
+
+
+def _ask_provider(cls: Any, options: Any, settings: Settings) -> list[str]:
+    """What a provider itself finds missing or wrong in its settings, a sentence each."""
+    find = getattr(cls, "problems", None)
+    return list(find(options, settings)) if find else []
+
+
+def _plans_text(settings: Settings) -> str | None:
+    return settings.plans_file.read_text() if settings.plans_file else None
 
 
 def _words(names: str) -> list[str]:

@@ -31,6 +31,15 @@ class Plan:
     max_in_flight: int
     included_credit_micros: int
     is_offered: bool
+    credit_rolls_over: bool = False
+    """False: what is left of a period's credit ends with the period."""
+    trial_days: int = 0
+    memory_mb: int = 0
+    """0: the operator's INSTANCE_MEMORY_MB; so too for `cpus`, `runtime` and `channels` when 0 or empty."""
+    cpus: float = 0
+    runtime: str = ""
+    channels: tuple[str, ...] = ()
+    terms: str = ""
 
     @property
     def price(self) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +94,38 @@ class Settings(EnvSettings):
         False, description="Let production use the process runtime, where assistants run as our own user."
     )
     host_name: str = Field("", description="Name of this host in the books. Default: the machine's host name.")
-    payments: str = Field("sandbox", description="Which provider takes payments.")
+    payments: str = Field(
+        "sandbox", description="Which providers take payments: sandbox, stripe, creem; several by comma."
+    )
+    subscriptions_by: str = Field("", description="Which of PAYMENTS sells subscriptions. Default: the first that can.")
+    topups_by: str = Field("", description="Which of PAYMENTS sells top-ups. Default: the first that can.")
+    plans_file: Path | None = Field(None, description="Your own plan catalogue (TOML) instead of the built-in one.")
+    wallet_minimum: Decimal = Field(
+        Decimal(10), ge=0, le=100_000, description="US dollars a metered wallet never goes below; 0 is allowed."
+    )
+    topup_minimum: Decimal = Field(Decimal(10), ge=1, le=100_000, description="Smallest top-up in US dollars.")
+    topup_maximum: Decimal = Field(Decimal(1000), ge=1, le=100_000, description="Largest top-up in US dollars.")
+    low_balance_margin: Decimal = Field(
+        Decimal(5), ge=0, le=100_000, description="US dollars above WALLET_MINIMUM below which the customer is warned."
+    )
+    depleted_grace_minutes: int = Field(
+        60,
+        ge=0,
+        description="So long a gateway without credit stays up to say so in its channels; then it is suspended.",
+    )
+    grace_days: int = Field(
+        14, ge=0, le=365, description="Days after a failed payment before the assistant is suspended."
+    )
+    deletion_days: int = Field(7, ge=1, le=365, description="Days after that before it is deleted; announced by mail.")
+    suspend_on_refund: bool = Field(True, description="Suspend when the current period's payment was refunded in full.")
+    suspend_on_dispute: bool = Field(True, description="Suspend while a payment is disputed, and when it is lost.")
+    instance_cost: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        le=100_000,
+        description="What an assistant's server costs you a month, US dollars; for the margin.",
+    )
+    admin_emails: str = Field("", description="Operators: who signs in by mail with one of these may use /admin.")
     notifier: str = Field("console", description="How mail leaves: console or smtp.")
     ingress: str = Field("direct", description="How instances are reached from outside: direct.")
     mail_from: str = Field("Clawhaven <noreply@localhost>", description="Sender of every mail.")
@@ -121,6 +153,8 @@ class Settings(EnvSettings):
     def _fill_in(self) -> Settings:
         if self.port_range_end < self.port_range_start:
             raise ValueError("PORT_RANGE_END must not be below PORT_RANGE_START")
+        if self.topup_maximum < self.topup_minimum:
+            raise ValueError("TOPUP_MAXIMUM must not be below TOPUP_MINIMUM")
         self.data_dir = self.data_dir.expanduser().absolute()
         self.cache_dir = self.cache_dir.expanduser().absolute()
         self.customers_dir = (self.customers_dir or self.data_dir / "customers").expanduser().absolute()
@@ -130,6 +164,15 @@ class Settings(EnvSettings):
         self.base_url = (self.base_url or f"http://{self.platform_host}:{self.platform_port}").rstrip("/")
         self.proxy_url = self.proxy_url.rstrip("/")
         return self
+
+    def micros(self, name: str) -> int:
+        """A setting in US dollars as micro-dollars: `micros("wallet_minimum")`."""
+        return int(getattr(self, name) * 1_000_000)
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The addresses of ADMIN_EMAILS, lower case."""
+        return frozenset(word.strip().lower() for word in self.admin_emails.split(",") if word.strip())
 
     @property
     def is_production(self) -> bool:

@@ -87,9 +87,13 @@ def post(
     now: datetime,
     ref: str = "",
     note: str = "",
+    below_floor: bool = False,
 ) -> Posted:
     """Book one entry and move the balances with it. Raises PaymentRequired when a debit would go below a floor
-    (nothing has moved then), NotFound for an unknown account, ValueError when the postings do not sum to zero."""
+    (nothing has moved then), NotFound for an unknown account, ValueError when the postings do not sum to zero.
+
+    `below_floor`: book what has happened outside already (a refund by the vendor), whatever the floor says.
+    """
     if sum(posting.amount_micros for posting in postings) != 0 or len(postings) < 2:
         raise ValueError(f"the postings of {key!r} do not sum to zero")
     with db.begin_nested():
@@ -97,9 +101,8 @@ def post(
         if entry_id is None:
             return Posted(entry_of(db, key), is_new=False)
         for posting in sorted(postings, key=_order):
-            write_posting(
-                db, entry_id, posting, None if is_platform_id(posting.ledger_account_id) else move(db, posting)
-            )
+            is_kept = not is_platform_id(posting.ledger_account_id)
+            write_posting(db, entry_id, posting, move(db, posting, below_floor=below_floor) if is_kept else None)
     return Posted(entry_id, is_new=True)
 
 
@@ -133,12 +136,13 @@ def debit(
     to: str = "payments",
     ref: str = "",
     note: str = "",
+    below_floor: bool = False,
 ) -> Posted:
-    """Take a positive amount from a customer's account; raises PaymentRequired below its floor."""
+    """Take a positive amount from a customer's account; raises PaymentRequired below its floor (see `post`)."""
     _require_positive(amount_micros)
     other = Posting(platform_account(db, to, now=now), amount_micros)
     postings = [Posting(ledger_account_id, -amount_micros), other]
-    return post(db, key=key, kind=kind, ref=ref, postings=postings, note=note, now=now)
+    return post(db, key=key, kind=kind, ref=ref, postings=postings, note=note, now=now, below_floor=below_floor)
 
 
 def insert_once(db: Session, model: Any, values: dict[str, Any], *unique: str) -> str | None:
@@ -176,11 +180,11 @@ def is_platform_id(ledger_account_id: str) -> bool:
     return ledger_account_id.startswith(_PLATFORM_PREFIX)
 
 
-def move(db: Session, posting: Posting) -> int:
+def move(db: Session, posting: Posting, *, below_floor: bool = False) -> int:
     """Change one customer balance by the posting's amount; returns the new balance. Credits always go through."""
     account, amount = LedgerAccount, posting.amount_micros
     allowed: sa.ColumnElement[bool] = sa.true()
-    if amount < 0:
+    if amount < 0 and not below_floor:
         enough = account.balance_micros - account.held_micros + amount >= account.floor_micros
         allowed = sa.or_(account.floor_micros.is_(None), enough)
     balance = db.execute(

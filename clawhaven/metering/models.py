@@ -62,6 +62,18 @@ class Grant(Base):
     updated_at: Mapped[datetime]
 
 
+class OwnKey(Base):
+    """A customer's own vendor key for one assistant, sealed for metering.grants.OWN_KEY_PURPOSE. `hint`: its end."""
+
+    __tablename__ = "own_key"
+
+    instance_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    upstream: Mapped[str] = mapped_column(sa.String(40))
+    sealed: Mapped[str] = mapped_column(sa.Text)
+    hint: Mapped[str] = mapped_column(sa.String(8))
+    checked_at: Mapped[datetime]
+
+
 class UsageRow(Base):
     """One model call. `provider_cost_micros` is list price (zero with the customer's own key); `price_micros` is what
     the customer was charged (on an included plan: its value); `uncovered_micros` is what the wallet could not cover."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,9 +14,38 @@ class Capability(StrEnum):
 
     SUBSCRIPTIONS = "subscriptions"
     TOPUPS = "topups"
+    TRIALS = "trials"
+    COUPONS = "coupons"
+    CHANGE_PLAN = "change_plan"
+    UNDO_CANCEL = "undo_cancel"
     PORTAL = "portal"
+    INVOICES = "invoices"
     REFUND = "refund"
     CHARGE_SAVED = "charge_saved"
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """Something off a subscription's price. Exactly one of `percent_off` (1 to 100) and `amount_off_micros` is set.
+
+    `months` None: every period; 0: the first period only; else as many months. `code` is our own coupon's id.
+    """
+
+    code: str
+    percent_off: int | None = None
+    amount_off_micros: int | None = None
+    months: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a subscription costs. `plan` is our plan's id; the vendor's product or price is found or made by it."""
+
+    plan: str
+    name: str
+    amount_micros: int
+    interval: str
+    """`month`, `quarter` or `year`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +61,14 @@ class CheckoutRequest:
     success_url: str
     cancel_url: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    plan: str = ""
+    """Our plan's id for a subscription."""
+    customer_reference: str | None = None
+    """The vendor's customer, once there is one, so that a person is one customer there too."""
+    account_id: str = ""
+    """Ours; kept in the vendor's metadata of the customer it makes."""
+    trial_days: int = 0
+    discount: Discount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +85,11 @@ class PaymentKind(StrEnum):
     CHECKOUT_COMPLETED = "checkout_completed"
     CHECKOUT_EXPIRED = "checkout_expired"
     SUBSCRIPTION_CHANGED = "subscription_changed"
+    PAYMENT_SUCCEEDED = "payment_succeeded"
     PAYMENT_FAILED = "payment_failed"
+    TRIAL_ENDING = "trial_ending"
     REFUNDED = "refunded"
+    DISPUTED = "disputed"
     OTHER = "other"
 
 
@@ -63,6 +103,8 @@ class PaymentEvent:
     checkout_reference: str | None
     subscription_reference: str | None
     created_at: datetime
+    payment_reference: str | None = None
+    """For events that name only a payment (refunds, disputes); what a receipt of ours calls `reference`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +116,13 @@ class VendorSubscription:
     current_period_start: datetime
     current_period_end: datetime
     cancel_at_period_end: bool
+    plan: str | None = None
+    """Our plan's id as the vendor has it now; None where the vendor cannot tell."""
+    amount_micros: int | None = None
+    """The recurring price before discounts; None where the vendor cannot tell."""
+    trial_end: datetime | None = None
+    pay_url: str | None = None
+    """Where the customer pays an invoice that failed or needs 3-D Secure; None: nothing is owed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +131,17 @@ class VendorPayment:
 
     reference: str
     amount_micros: int
+    """What was paid; 0 for a paid period that a coupon made free."""
+    period_start: datetime | None = None
+    """Start of the subscription period it pays for; None for single payments, prorations and trials."""
+    period_end: datetime | None = None
+    refunded_micros: int = 0
+    """Given back so far, all refunds together; a lost dispute counts as given back in full."""
+    dispute: str | None = None
+    """`open`, `won` or `lost`; None: never disputed."""
+    fee_micros: int | None = None
+    """What the vendor kept; None where it does not tell."""
+    paid_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +149,102 @@ class VendorState:
     """The vendor's current truth about one checkout, every payment that came of it, and its subscription."""
 
     checkout_state: str
-    """`open`, `paid`, `declined`, `cancelled` or `expired`."""
+    """`open`, `paid`, `declined`, `cancelled` or `expired`. A trial's checkout without a payment is `paid`."""
     payments: tuple[VendorPayment, ...]
     subscription: VendorSubscription | None
+    customer_reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VendorInvoice:
+    """An invoice or receipt. `state`: draft, open, paid, void or uncollectible. URLs are the vendor's, short-lived."""
+
+    reference: str
+    number: str
+    state: str
+    amount_micros: int
+    created_at: datetime
+    page_url: str | None
+    pdf_url: str | None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMethod:
+    """How the customer pays without being asked again: `visa`, `4242`, 12, 2030."""
+
+    brand: str
+    last4: str
+    expires_month: int | None = None
+    expires_year: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRequest:
+    """A payment with the saved method while the customer is away. The same key is charged once."""
+
+    key: str
+    customer_reference: str
+    amount_micros: int
+    description: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSubscription:
+    """One line of the vendor's own list, for reconciling. `checkout_key` is our checkout's id from its metadata."""
+
+    reference: str
+    state: str
+    checkout_key: str | None
+    customer_reference: str | None
 
 
 class Payments(Protocol):
-    """A payment vendor. Raises ProviderError; `parse_event` raises BadSignature."""
+    """A payment vendor. Raises ProviderError; `parse_event` raises BadSignature.
+
+    A verb whose capability is missing raises a permanent ProviderError `not_offered`.
+    """
 
     name: str
     capabilities: frozenset[Capability]
     is_for_production: bool
+    checkout_origins: Sequence[str]
+    """Origins (`https://…`) the browser is sent to for paying; empty where the page is ours."""
 
     def create_checkout(self, request: CheckoutRequest) -> VendorCheckout:
         """Create the vendor's checkout for `request.key`, or return the one made before."""
 
     def fetch(self, checkout_reference: str) -> VendorState:
-        """The vendor's current state of a checkout and what came of it."""
+        """The vendor's current state of a checkout (or of a `charge_saved`) and everything that came of it."""
 
     def cancel(self, subscription_reference: str, at_period_end: bool) -> None:
         """End a subscription; already ended is success."""
 
+    def undo_cancel(self, subscription_reference: str) -> None:
+        """Take back a cancel at period end; nothing to take back is success; ended for good is a permanent error."""
+
+    def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
+        """Move a subscription to another price now, the rest of the period prorated; already there is success."""
+
     def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
         """Give money back once per `key`; returns the vendor's refund reference."""
+
+    def charge_saved(self, request: ChargeRequest) -> VendorCheckout:
+        """Charge the saved method once per key. Never raises for a declined card: `fetch(reference)` says how it
+        ended (`paid`, `declined`, or `open` while it needs the customer, who then goes to `url`)."""
+
+    def portal_url(self, customer_reference: str, return_url: str) -> str:
+        """A short-lived address of the vendor's page for payment method and invoices."""
+
+    def invoices(self, customer_reference: str) -> list[VendorInvoice]:
+        """The customer's invoices, newest first, at most 100."""
+
+    def saved_method(self, customer_reference: str) -> SavedMethod | None:
+        """What `charge_saved` would charge, or None."""
+
+    def list_subscriptions(self) -> list[ListedSubscription]:
+        """Every subscription of ours that the vendor has not ended, for reconciling."""
 
     def parse_event(self, headers: Mapping[str, str], body: bytes) -> PaymentEvent:
         """Verify over the raw bytes and normalise. Raises BadSignature before looking at anything."""
