@@ -111,6 +111,20 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
 
 def check(settings: Settings) -> list[str]:
     """Everything that stops the start, each as one sentence naming the setting."""
+    problems = _check_providers(settings) + _check_catalogue(settings) + _check_keys(settings)
+    if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
+        problems.append(
+            "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
+            " or accept it with ALLOW_WEAK_ISOLATION=true."
+        )
+    if settings.default_model and builtin_prices().find(settings.default_model, Clock().now()) is None:
+        problems.append(f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused.")
+    if settings.is_production and settings.base_url.startswith("http://"):
+        problems.append("BASE_URL must be the public https:// address in production.")
+    return problems
+
+
+def _check_providers(settings: Settings) -> list[str]:
     problems = []
     for setting, port, most in SELECTED:
         names = _words(getattr(settings, setting.lower()))
@@ -126,11 +140,11 @@ def check(settings: Settings) -> list[str]:
             if settings.is_production and getattr(cls, "is_for_production", True) is False:
                 problems.append(f"{setting}={name}: this provider is for trying things out and refuses production.")
             problems += [f"{setting}={name}: {problem}" for problem in _ask_provider(cls, options, settings)]
-    if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
-        problems.append(
-            "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
-            " or accept it with ALLOW_WEAK_ISOLATION=true."
-        )
+    return problems
+
+
+def _check_catalogue(settings: Settings) -> list[str]:
+    problems = []
     try:
         Catalogue.load(_plans_text(settings))
     except (OSError, ValueError) as error:
@@ -139,19 +153,18 @@ def check(settings: Settings) -> list[str]:
         chosen = getattr(settings, setting)
         if chosen and chosen not in _words(settings.payments):
             problems.append(f"{setting.upper()}={chosen}: PAYMENTS does not name it.")
+    return problems
+
+
+def _check_keys(settings: Settings) -> list[str]:
     try:
         keys = settings.keys()
         if keys:
             KeyRing.parse(keys)
-        else:
-            problems.append("ENCRYPTION_KEY is missing (make one: openssl rand -hex 32).")
+            return []
+        return ["ENCRYPTION_KEY is missing (make one: openssl rand -hex 32)."]
     except (ValueError, OSError) as error:
-        problems.append(str(error))
-    if settings.default_model and builtin_prices().find(settings.default_model, Clock().now()) is None:
-        problems.append(f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused.")
-    if settings.is_production and settings.base_url.startswith("http://"):
-        problems.append("BASE_URL must be the public https:// address in production.")
-    return problems
+        return [str(error)]
 
 
 def _ask_provider(cls: Any, options: Any, settings: Settings) -> list[str]:
