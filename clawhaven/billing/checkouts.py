@@ -14,7 +14,7 @@ from clawhaven.billing.plans import Plan
 from clawhaven.core.errors import NotFound
 from clawhaven.core.ids import new_id
 from clawhaven.core.states import Machine
-from clawhaven.ports.payments import CheckoutRequest
+from clawhaven.ports.payments import CheckoutRequest, Discount, VendorPayment
 
 LIFE = timedelta(hours=24)
 
@@ -25,6 +25,14 @@ class CheckoutState(StrEnum):
     OPEN = "open"
     COMPLETED = "completed"
     EXPIRED = "expired"
+
+
+class Kind(StrEnum):
+    """What is paid for."""
+
+    SUBSCRIPTION = "subscription"
+    TOPUP = "topup"
+    AUTO_TOPUP = "auto_topup"
 
 
 MACHINE: Machine[CheckoutState] = Machine(
@@ -40,34 +48,82 @@ MACHINE: Machine[CheckoutState] = Machine(
 )
 
 
-def open_checkout(db: Session, account_id: str, instance_id: str, plan: Plan, provider: str, now: datetime) -> Checkout:
-    """A new open checkout for this instance; the vendor's reference is attached later."""
-    checkout = Checkout(
-        id=new_id("cho"),
-        account_id=account_id,
-        instance_id=instance_id,
-        plan=plan.id,
-        provider=provider,
-        amount_micros=plan.price_micros,
-        state=CheckoutState.OPEN,
-        created_at=now,
+def open_checkout(
+    db: Session,
+    account_id: str,
+    instance_id: str,
+    plan: Plan,
+    provider: str,
+    now: datetime,
+    *,
+    coupon_id: str | None = None,
+    trial_days: int = 0,
+) -> Checkout:
+    """A new open checkout of a plan for this instance; the vendor's reference is attached later."""
+    return _open(
+        db,
+        Checkout(
+            id=new_id("cho"),
+            account_id=account_id,
+            instance_id=instance_id,
+            plan=plan.id,
+            provider=provider,
+            amount_micros=plan.price_micros,
+            state=CheckoutState.OPEN,
+            kind=Kind.SUBSCRIPTION,
+            coupon_id=coupon_id,
+            trial_days=trial_days,
+            created_at=now,
+        ),
     )
-    db.add(checkout)
-    db.flush()
-    return checkout
 
 
-def request_for(checkout: Checkout, plan: Plan, *, email: str, brand: str, base_url: str) -> CheckoutRequest:
-    """What the vendor is asked for. Pure."""
+def open_topup(
+    db: Session, account_id: str, amount_micros: int, provider: str, now: datetime, kind: Kind = Kind.TOPUP
+) -> Checkout:
+    """A new open checkout that fills the wallet: on a page, or by a charge of the saved method (`auto_topup`)."""
+    return _open(
+        db,
+        Checkout(
+            id=new_id("cho"),
+            account_id=account_id,
+            instance_id=None,
+            plan="",
+            provider=provider,
+            amount_micros=amount_micros,
+            state=CheckoutState.OPEN,
+            kind=kind,
+            created_at=now,
+        ),
+    )
+
+
+def request_for(
+    checkout: Checkout,
+    plan: Plan | None,
+    *,
+    email: str,
+    brand: str,
+    base_url: str,
+    customer_reference: str | None = None,
+    discount: Discount | None = None,
+) -> CheckoutRequest:
+    """What the vendor is asked for; `plan` None: a top-up. Pure."""
+    done = f"/deploying/{checkout.instance_id}" if checkout.instance_id else f"/topup/{checkout.id}"
     return CheckoutRequest(
         key=checkout.id,
         email=email,
-        description=f"{brand}: {plan.name}",
+        description=f"{brand}: {plan.name if plan else 'usage credit'}",
         amount_micros=checkout.amount_micros,
-        interval=plan.interval,
-        success_url=f"{base_url}/deploying/{checkout.instance_id}",
+        interval=plan.interval if plan else None,
+        success_url=f"{base_url}{done}",
         cancel_url=f"{base_url}/checkout/{checkout.id}",
         metadata={"checkout": checkout.id},
+        plan=checkout.plan,
+        customer_reference=customer_reference,
+        account_id=checkout.account_id,
+        trial_days=checkout.trial_days,
+        discount=discount,
     )
 
 
@@ -121,25 +177,54 @@ def overdue(db: Session, now: datetime) -> list[Checkout]:
 
 
 def receipts_of(db: Session, checkout_id: str) -> list[Receipt]:
-    """What was paid for a checkout."""
-    return list(db.scalars(select(Receipt).where(Receipt.checkout_id == checkout_id).order_by(Receipt.created_at)))
-
-
-def add_receipt(db: Session, checkout: Checkout, reference: str, amount_micros: int, now: datetime) -> bool:
-    """Book a payment once per vendor payment reference; True the first time."""
-    receipt = Receipt(
-        id=new_id("rcp"),
-        account_id=checkout.account_id,
-        checkout_id=checkout.id,
-        provider=checkout.provider,
-        reference=reference,
-        amount_micros=amount_micros,
-        created_at=now,
+    """What was paid for a checkout, oldest first."""
+    return list(
+        db.scalars(select(Receipt).where(Receipt.checkout_id == checkout_id).order_by(Receipt.created_at, Receipt.id))
     )
-    try:
-        with db.begin_nested():
-            db.add(receipt)
-            db.flush()
-    except IntegrityError:
-        return False
-    return True
+
+
+def receipt_by_reference(db: Session, provider: str, reference: str) -> Receipt | None:
+    """The receipt of a vendor's payment."""
+    return db.scalars(select(Receipt).where(Receipt.provider == provider, Receipt.reference == reference)).one_or_none()
+
+
+def add_receipt(db: Session, checkout: Checkout, payment: VendorPayment, now: datetime) -> tuple[Receipt, bool]:
+    """The receipt of a payment, made once per vendor payment reference; True the first time.
+
+    What the vendor tells later (its fee, a dispute, the period) is kept up to date.
+    """
+    receipt = receipt_by_reference(db, checkout.provider, payment.reference)
+    is_new = receipt is None
+    if receipt is None:
+        receipt = Receipt(
+            id=new_id("rcp"),
+            account_id=checkout.account_id,
+            checkout_id=checkout.id,
+            provider=checkout.provider,
+            reference=payment.reference,
+            amount_micros=payment.amount_micros,
+            refunded_micros=0,
+            created_at=payment.paid_at or now,
+        )
+        try:
+            with db.begin_nested():
+                db.add(receipt)
+                db.flush()
+        except IntegrityError:
+            # Two settlements at once: the other one has booked it.
+            receipt = db.scalars(
+                select(Receipt).where(Receipt.provider == checkout.provider, Receipt.reference == payment.reference)
+            ).one()
+            is_new = False
+    if payment.fee_micros is not None:
+        receipt.fee_micros = payment.fee_micros
+    receipt.dispute = payment.dispute
+    receipt.period_start_at, receipt.period_end_at = payment.period_start, payment.period_end
+    db.flush()
+    return receipt, is_new
+
+
+def _open(db: Session, checkout: Checkout) -> Checkout:
+    db.add(checkout)
+    db.flush()
+    return checkout

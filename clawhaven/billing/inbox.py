@@ -23,6 +23,7 @@ def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: da
         vendor_type=event.vendor_type,
         checkout_reference=event.checkout_reference,
         subscription_reference=event.subscription_reference,
+        payment_reference=event.payment_reference,
         body=body,
         state="received",
         vendor_created_at=event.created_at,

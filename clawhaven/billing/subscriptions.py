@@ -8,7 +8,7 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from clawhaven.billing.models import Checkout, Subscription
+from clawhaven.billing.models import Checkout, Cover, Subscription
 from clawhaven.core.ids import new_id
 from clawhaven.core.states import Machine
 from clawhaven.ports.payments import VendorSubscription
@@ -45,31 +45,27 @@ ENTITLED = frozenset({SubscriptionState.TRIALING, SubscriptionState.ACTIVE, Subs
 """States in which the assistant runs. Past due is the time of grace."""
 
 
-def mirror(db: Session, checkout: Checkout, vendor: VendorSubscription, now: datetime) -> Subscription:
-    """Make our row equal to the vendor's. A state word we do not know is kept out: the row stays as it was."""
-    row = db.scalars(select(Subscription).where(Subscription.checkout_id == checkout.id)).one_or_none()
+def mirror(
+    db: Session, checkout: Checkout, vendor: VendorSubscription, now: datetime, plan: str | None = None
+) -> Subscription:
+    """Make our row equal to what the vendor said at `now`, when it was asked; something older changes nothing.
+
+    `plan`: the vendor's word for the plan where it is one of ours. A state word we do not know is kept out.
+    """
+    row = db.scalars(
+        select(Subscription).where(Subscription.checkout_id == checkout.id).with_for_update()
+    ).one_or_none()
     state = SubscriptionState(vendor.state) if vendor.state in set(SubscriptionState) else None
     if row is None:
-        row = Subscription(
-            id=new_id("sub"),
-            account_id=checkout.account_id,
-            instance_id=checkout.instance_id,
-            checkout_id=checkout.id,
-            plan=checkout.plan,
-            provider=checkout.provider,
-            reference=vendor.reference,
-            state=state or SubscriptionState.INCOMPLETE,
-            is_ending=vendor.cancel_at_period_end,
-            period_start_at=vendor.current_period_start,
-            period_end_at=vendor.current_period_end,
-            checked_at=now,
-            created_at=now,
-        )
-        db.add(row)
-        db.flush()
+        return _create(db, checkout, vendor, state or SubscriptionState.INCOMPLETE, plan, now)
+    if row.checked_at > now:
         return row
     row.is_ending, row.checked_at = vendor.cancel_at_period_end, now
     row.period_start_at, row.period_end_at = vendor.current_period_start, vendor.current_period_end
+    row.trial_end_at, row.pay_url = vendor.trial_end, vendor.pay_url
+    row.plan = plan or row.plan
+    if vendor.amount_micros is not None:
+        row.amount_micros = vendor.amount_micros
     db.flush()
     if state is not None and state in MACHINE.moves[SubscriptionState(row.state)]:
         MACHINE.move(db, row.id, state)
@@ -77,14 +73,86 @@ def mirror(db: Session, checkout: Checkout, vendor: VendorSubscription, now: dat
     return row
 
 
+def _create(
+    db: Session,
+    checkout: Checkout,
+    vendor: VendorSubscription,
+    state: SubscriptionState,
+    plan: str | None,
+    now: datetime,
+) -> Subscription:
+    row = Subscription(
+        id=new_id("sub"),
+        account_id=checkout.account_id,
+        instance_id=checkout.instance_id,
+        checkout_id=checkout.id,
+        plan=plan or checkout.plan,
+        provider=checkout.provider,
+        reference=vendor.reference,
+        state=state,
+        is_ending=vendor.cancel_at_period_end,
+        period_start_at=vendor.current_period_start,
+        period_end_at=vendor.current_period_end,
+        checked_at=now,
+        amount_micros=checkout.amount_micros if vendor.amount_micros is None else vendor.amount_micros,
+        trial_end_at=vendor.trial_end,
+        pay_url=vendor.pay_url,
+        created_at=now,
+    )
+    db.add(row)
+    db.flush()
+    if checkout.instance_id is not None and state != SubscriptionState.CANCELED:
+        cover(db, row.id, checkout.instance_id, now)
+    return row
+
+
+def cover(db: Session, subscription_id: str, instance_id: str, now: datetime) -> None:
+    """From now on this subscription pays for the assistant, and no other."""
+    row = db.get(Cover, instance_id)
+    if row is None:
+        db.add(Cover(instance_id=instance_id, subscription_id=subscription_id, created_at=now))
+    else:
+        row.subscription_id, row.created_at = subscription_id, now
+    db.flush()
+
+
+def covered(db: Session, subscription_id: str) -> list[str]:
+    """Ids of the assistants it pays for, deleted ones too, oldest first."""
+    return list(
+        db.scalars(
+            select(Cover.instance_id)
+            .where(Cover.subscription_id == subscription_id)
+            .order_by(Cover.created_at, Cover.instance_id)
+        )
+    )
+
+
 def of_instance(db: Session, instance_id: str) -> Subscription | None:
-    """The newest subscription that pays for an instance."""
+    """The subscription that pays for an instance."""
     return db.scalars(
         select(Subscription)
-        .where(Subscription.instance_id == instance_id)
-        .order_by(Subscription.created_at.desc())
-        .limit(1)
-    ).first()
+        .join(Cover, Cover.subscription_id == Subscription.id)
+        .where(Cover.instance_id == instance_id)
+    ).one_or_none()
+
+
+def of_account(db: Session, account_id: str) -> list[Subscription]:
+    """All of an account's subscriptions, newest first."""
+    return list(
+        db.scalars(
+            select(Subscription)
+            .where(Subscription.account_id == account_id)
+            .order_by(Subscription.created_at.desc(), Subscription.id)
+        )
+    )
+
+
+def current_of(db: Session, account_id: str, plan_id: str | None = None) -> Subscription | None:
+    """The newest subscription of an account (on this plan) under which assistants may run."""
+    return next(
+        (one for one in of_account(db, account_id) if is_entitled(one) and plan_id in (None, one.plan)),
+        None,
+    )
 
 
 def unchecked(db: Session, before: datetime, limit: int) -> list[Subscription]:

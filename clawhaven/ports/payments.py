@@ -142,6 +142,8 @@ class VendorPayment:
     fee_micros: int | None = None
     """What the vendor kept; None where it does not tell."""
     paid_at: datetime | None = None
+    plan: str | None = None
+    """Our plan's id the period was bought at; None where the vendor cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,23 +11,27 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions, signup
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts
-from clawhaven.billing.checkouts import CheckoutState
-from clawhaven.billing.models import Checkout
+from clawhaven.billing import checkouts, coupons, customers, subscriptions
+from clawhaven.billing.checkouts import CheckoutState, Kind
+from clawhaven.billing.models import Checkout, Coupon
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.db import lock
-from clawhaven.core.errors import AtCapacity, Conflict, Invalid, Unavailable
+from clawhaven.core.errors import AtCapacity, Conflict, Invalid, PaymentRequired, Unavailable
+from clawhaven.core.money import format_usd
 from clawhaven.instances import connections, drafts, workspace
 from clawhaven.instances.drafts import Draft
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
+from clawhaven.ledger.balance import balance as balance_of
 from clawhaven.metering import prices
+from clawhaven.metering.models import PlanMode
 from clawhaven.notices import kinds
 from clawhaven.ports.channel import BotInfo
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import letters
+from clawhaven.ports.payments import Capability
+from clawhaven.workflows import access, letters, provision
 
 TELEGRAM = "telegram"
 
@@ -44,15 +48,19 @@ class Form:
     plan: str
     persona: str
     channels: Mapping[str, Mapping[str, str]]
+    coupon: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A sign-up that went well; `session` is the cookie's value for a new user."""
+    """A sign-up that went well; `session` is the cookie's value for a new user.
+
+    `checkout` None: a subscription the account has already pays for it, and `checkout_url` leads to its progress.
+    """
 
     owner: Owner
     instance: Instance
-    checkout: Checkout
+    checkout: Checkout | None
     checkout_url: str
     session: str | None
 
@@ -62,6 +70,7 @@ class _Checked:
     draft: Draft
     plan: Plan
     bots: Mapping[str, tuple[dict[str, str], BotInfo]]
+    coupon: str
 
 
 def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun:
@@ -88,18 +97,31 @@ def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun
         url = f"{ctx.settings.base_url}/checkout/{checkout.id}"
         letter = kinds.welcome(ctx.settings.brand_name, instance.name, url)
         letters.post(db, ctx, f"welcome:{owner.user.id}", letter, owner.account.id)
-    return Begun(owner, instance, checkout, _page_url(ctx, checkout), session)
+    return Begun(owner, instance, checkout, page_url(ctx, checkout), session)
 
 
 def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
-    """A further assistant for somebody who has an account. Raises Conflict at the plan's limit."""
+    """A further assistant for somebody who has an account.
+
+    Under a subscription of this plan that has room it is built at once. Raises Conflict at the plan's limit,
+    PaymentRequired for a metered one while the wallet is not above its minimum.
+    """
     checked = _check(ctx, form)
     with ctx.db.tx() as db:
         lock(db, "places")
         _refuse_beyond_plan(db, owner.account.id, checked.plan)
         refuse_when_full(db, ctx, owner.account.id)
+        subscription = subscriptions.current_of(db, owner.account.id, checked.plan.id)
+        if subscription is not None and checked.plan.instances > 1:
+            _refuse_without_credit(db, ctx, owner.account.id, checked.plan)
+            instance = _draft(db, ctx, owner, checked)
+            subscriptions.cover(db, subscription.id, instance.id, ctx.clock.now())
+            instance.paid_at = ctx.clock.now()
+            db.flush()
+            provision.ask(db, ctx, instance.id)
+            return Begun(owner, instance, None, f"{ctx.settings.base_url}/deploying/{instance.id}", None)
         instance, checkout = _open(db, ctx, owner, checked)
-    return Begun(owner, instance, checkout, _page_url(ctx, checkout), None)
+    return Begun(owner, instance, checkout, page_url(ctx, checkout), None)
 
 
 def page_for(ctx: Context, checkout_id: str) -> Checkout:
@@ -110,14 +132,18 @@ def page_for(ctx: Context, checkout_id: str) -> Checkout:
     with ctx.db.read() as db:
         checkout = checkouts.get(db, checkout_id)
         owner = signup.owner_of(db, checkout.account_id)
-    if checkout.reference is not None or checkout.state != CheckoutState.OPEN:
+        customer = customers.find(db, checkout.account_id, checkout.provider)
+        coupon = coupons.get(db, checkout.coupon_id) if checkout.coupon_id else None
+    if checkout.reference is not None or checkout.state != CheckoutState.OPEN or checkout.kind == Kind.AUTO_TOPUP:
         return checkout
     request = checkouts.request_for(
         checkout,
-        ctx.plans.get(checkout.plan),
+        ctx.plans.get(checkout.plan) if checkout.kind == Kind.SUBSCRIPTION else None,
         email=owner.user.email,
         brand=ctx.settings.brand_name,
         base_url=ctx.settings.base_url,
+        customer_reference=customer,
+        discount=coupons.as_discount(coupon) if coupon is not None else None,
     )
     try:
         made = ctx.payment(checkout.provider).create_checkout(request)
@@ -130,7 +156,7 @@ def page_for(ctx: Context, checkout_id: str) -> Checkout:
         return checkouts.attach(db, checkout_id, made.reference, made.url)
 
 
-def _page_url(ctx: Context, checkout: Checkout) -> str:
+def page_url(ctx: Context, checkout: Checkout) -> str:
     """The vendor's page; while the vendor is down our own page, which leads there as soon as it answers."""
     try:
         return page_for(ctx, checkout.id).url or f"{ctx.settings.base_url}/checkout/{checkout.id}"
@@ -212,11 +238,55 @@ def _check(ctx: Context, form: Form) -> _Checked:
         form.custom_instructions,
         workspace.list_personas(ctx.settings.templates_dir),
     )
+    for name in form.channels:
+        if plan.channels and name not in plan.channels:
+            raise Invalid(f"The plan {plan.name} has the channels {', '.join(plan.channels)}.", field=name)
     bots = {name: probe_channel(ctx, name, fields) for name, fields in form.channels.items()}
-    return _Checked(draft, plan, bots)
+    if form.coupon.strip():
+        with ctx.db.read() as db:
+            refuse_wallet_coupon(coupons.check(db, form.coupon, None, ctx.clock.now()))
+    return _Checked(draft, plan, bots, form.coupon.strip())
+
+
+def refuse_wallet_coupon(coupon: Coupon) -> None:
+    """Raises Invalid for a coupon that fills the wallet: it takes nothing off a subscription."""
+    if coupon.kind == "credit":
+        raise Invalid(
+            "This coupon gives usage credit: redeem it under Billing.", field="coupon", reason="credit coupon"
+        )
 
 
 def _open(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> tuple[Instance, Checkout]:
+    instance = _draft(db, ctx, owner, checked)
+    return instance, open_for(db, ctx, instance, checked.plan, checked.coupon)
+
+
+def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_code: str = "") -> Checkout:
+    """A checkout of this plan for an assistant, with its coupon redeemed and the trial of a first subscription."""
+    now = ctx.clock.now()
+    provider = ctx.seller(Capability.SUBSCRIPTIONS)
+    coupon = coupons.check(db, coupon_code, instance.account_id, now) if coupon_code else None
+    is_first = not subscriptions.of_account(db, instance.account_id)
+    checkout = checkouts.open_checkout(
+        db,
+        instance.account_id,
+        instance.id,
+        plan,
+        provider.name,
+        now,
+        coupon_id=coupon.id if coupon else None,
+        trial_days=plan.trial_days if is_first and Capability.TRIALS in provider.capabilities else 0,
+    )
+    if coupon is not None:
+        refuse_wallet_coupon(coupon)
+        if Capability.COUPONS not in provider.capabilities:
+            raise Invalid("Coupons cannot be used with this way of paying.", field="coupon", reason="not offered")
+        if not coupons.redeem(db, coupon.id, instance.account_id, checkout.id, now):
+            raise Invalid("This coupon has been used up.", field="coupon", reason="used up")
+    return checkout
+
+
+def _draft(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> Instance:
     now = ctx.clock.now()
     instance = drafts.create(
         db,
@@ -225,16 +295,28 @@ def _open(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> tuple[I
         checked.draft,
         plan=checked.plan.id,
         model=default_model(ctx),
-        runtime=next(iter(ctx.runtimes)),
+        runtime=checked.plan.runtime or next(iter(ctx.runtimes)),
         keys=ctx.keys,
         now=now,
     )
     for name, (credentials, bot) in checked.bots.items():
         connections.connect(db, instance.id, name, credentials, bot, ctx.keys, now)
-    provider = next(iter(ctx.payments))
-    checkout = checkouts.open_checkout(db, owner.account.id, instance.id, checked.plan, provider, now)
     audit.record(db, now, f"user:{owner.user.id}", "instance.draft", instance.id, owner.account.id)
-    return instance, checkout
+    return instance
+
+
+def _refuse_without_credit(db: Session, ctx: Context, account_id: str, plan: Plan) -> None:
+    if plan.access != PlanMode.METERED:
+        return
+    wallet = balance_of(db, access.wallet_of(db, ctx, account_id))
+    minimum = ctx.settings.micros("wallet_minimum")
+    if wallet.balance_micros < minimum or wallet.balance_micros <= 0:
+        raise PaymentRequired(
+            f"A metered assistant needs at least {format_usd(minimum)} on your account. Top up first.",
+            balance_micros=wallet.balance_micros,
+            needed_micros=minimum,
+            topup_url=f"{ctx.settings.base_url}/topup",
+        )
 
 
 def _refuse_beyond_plan(db: Session, account_id: str, plan: Plan) -> None:

@@ -264,12 +264,15 @@ def write_changes(instance_id: str, operation_id: str, with_workspace: bool) -> 
 
 @step("end_subscription", attempts=5, wait_seconds=2)
 def end_subscription(instance_id: str, operation_id: str) -> None:
-    """Nobody pays for what is deleted: cancel at the provider, and close a checkout that is still open."""
+    """Nobody pays for what is deleted: cancel at the provider when this was the subscription's last assistant, and
+    close a checkout that is still open."""
     ctx = engine.context()
     with progress.shown(ctx, operation_id, "close_access"):
         with ctx.db.read() as db:
             subscription = subscriptions.of_instance(db, instance_id)
-        if subscription is not None and subscription.state != "canceled":
+            ids = subscriptions.covered(db, subscription.id) if subscription is not None else []
+            is_last = all(db.get_one(Instance, one).deletion_asked_at is not None for one in ids)
+        if subscription is not None and subscription.state != "canceled" and is_last:
             ctx.payment(subscription.provider).cancel(subscription.reference, at_period_end=False)
         with ctx.db.tx() as db:
             checkout = checkouts.of_instance(db, instance_id)

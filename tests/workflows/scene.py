@@ -26,7 +26,7 @@ from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.notifier import Message
 from clawhaven.providers.channels.telegram import Telegram
 from clawhaven.providers.payments.sandbox import Sandbox
-from clawhaven.workflows import access, checkout, engine, files, payments
+from clawhaven.workflows import access, checkout, engine, files, settlement
 from clawhaven.workflows.checkout import Begun, Form
 from tests.fakes.world import FolderGateway, FolderRuntime
 
@@ -133,7 +133,7 @@ class Scene:
         """What the workflow of a payment event does, here and now."""
         seen = self.ctx.payments["sandbox"].fetch(self.reference(begun))
         with self.ctx.db.tx() as db:
-            return payments.equalise(db, self.ctx, checkouts.get(db, begun.checkout.id), seen)
+            return settlement.equalise(db, self.ctx, checkouts.get(db, begun.checkout.id), seen)
 
     def live(self, email: str = "ada@example.com", **changes: Any) -> Begun:
         """A paid assistant that runs, as the provisioning workflow leaves it."""

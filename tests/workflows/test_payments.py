@@ -17,7 +17,7 @@ from clawhaven.instances import states
 from clawhaven.ledger import check_books
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
-from clawhaven.workflows import payments
+from clawhaven.workflows import payments, settlement
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
 
@@ -73,7 +73,7 @@ def history_of(reference: str, drawn: tuple[list[str], list[str], bool]) -> list
 
 def apply(scene: Scene, begun: Begun, seen: VendorState) -> str:
     with scene.ctx.db.tx() as db:
-        return payments.equalise(db, scene.ctx, checkouts.get(db, begun.checkout.id), seen)
+        return settlement.equalise(db, scene.ctx, checkouts.get(db, begun.checkout.id), seen)
 
 
 def books(scene: Scene, begun: Begun) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_what_was_paid_for_something_given_up_is_unwanted_also_the_second_time(s
     apply(scene, begun, unpaid("expired"))
     assert scene.instance(begun.instance.id).deletion_asked_at is not None
     for _ in range(2):
-        assert apply(scene, begun, paid(begun.checkout.id, "active")) == payments.UNWANTED
+        assert apply(scene, begun, paid(begun.checkout.id, "active")) == settlement.UNWANTED
     assert scene.count("operation", "kind = 'provision'") == 0
     assert scene.count("receipt") == 1
 

@@ -1,0 +1,213 @@
+"""What a customer does with a running agreement: change its plan, end it, take that back, begin it anew.
+
+The vendor is asked outside any transaction and is the truth: what it then says is settled at once, and again by its
+events. A crash between the two loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts, customers, subscriptions
+from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.billing.models import Checkout, Subscription
+from clawhaven.billing.plans import Plan
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound, PaymentRequired, Unavailable
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import Capability, Payments, Price, SavedMethod, VendorInvoice
+from clawhaven.workflows import checkout as signups
+from clawhaven.workflows import lifecycle, settlement
+from clawhaven.workflows.checkout import Begun
+
+T = TypeVar("T")
+
+
+def change(ctx: Context, account_id: str, subscription_id: str, plan_id: str, actor: str) -> Subscription:
+    """Move to another plan now, the rest of the period prorated by the vendor.
+
+    Raises NotFound, IllegalMove (ended, or owing), Invalid (not offered, too many assistants), PaymentRequired when
+    the difference could not be charged, Unavailable.
+    """
+    plan = ctx.plans.offered(plan_id)
+    with ctx.db.read() as db:
+        subscription = _owned(db, account_id, subscription_id)
+        count = _living(db, subscription)
+    if count > plan.instances:
+        raise Invalid(
+            f"The plan {plan.name} has {plan.instances} assistant{'s' if plan.instances > 1 else ''}; you have {count}."
+            " Delete some first.",
+            field="plan",
+            reason="too many assistants",
+        )
+    if subscription.state not in ("active", "trialing"):
+        raise IllegalMove("Pay what is owed first; then the plan can be changed.", state=subscription.state)
+    price = Price(plan.id, plan.name, plan.price_micros, plan.interval)
+    _move(ctx, subscription, price)
+    return _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, after=plan.id)
+
+
+def accept_price(ctx: Context, account_id: str, subscription_id: str, actor: str) -> Subscription:
+    """Take today's price of the plan instead of the one it was bought at. Raises like `change`."""
+    with ctx.db.read() as db:
+        subscription = _owned(db, account_id, subscription_id)
+    plan = ctx.plans.get(subscription.plan)
+    if plan.price_micros == subscription.amount_micros:
+        return subscription
+    _move(ctx, subscription, Price(plan.id, plan.name, plan.price_micros, plan.interval))
+    return _settled(ctx, subscription, actor, "subscription.accept_price", amount_micros=plan.price_micros)
+
+
+def cancel(ctx: Context, account_id: str, subscription_id: str, actor: str) -> Subscription:
+    """End it with its period; until then everything runs. Already so is success."""
+    with ctx.db.read() as db:
+        subscription = _owned(db, account_id, subscription_id)
+    if subscription.state == "canceled":
+        return subscription
+    _ask_for(
+        lambda vendor: vendor.cancel(subscription.reference, at_period_end=True), ctx.payment(subscription.provider)
+    )
+    return _settled(ctx, subscription, actor, "subscription.cancel")
+
+
+def undo(ctx: Context, account_id: str, subscription_id: str, actor: str) -> Subscription:
+    """Go on after all. Nothing to take back is success; IllegalMove once it has ended."""
+    with ctx.db.read() as db:
+        subscription = _owned(db, account_id, subscription_id)
+    if subscription.state == "canceled":
+        raise IllegalMove("This subscription has ended. Reactivate the assistant instead.", state="canceled")
+    provider = ctx.payment(subscription.provider)
+    _require(provider, Capability.UNDO_CANCEL, "take back a cancellation")
+    _ask_for(lambda vendor: vendor.undo_cancel(subscription.reference), provider)
+    return _settled(ctx, subscription, actor, "subscription.undo_cancel")
+
+
+def reactivate(ctx: Context, owner: Owner, instance_id: str, plan_id: str = "") -> Begun:
+    """A new checkout for an assistant whose agreement has ended and whose data is still there.
+
+    Raises NotFound, IllegalMove when it is deleted, Conflict while an agreement pays for it.
+    """
+    with ctx.db.tx() as db:
+        instance = lifecycle.locked(db, instance_id)
+        if instance.account_id != owner.account.id:
+            raise NotFound("There is no such assistant.")
+        if instance.state == State.DELETED or instance.deletion_asked_at is not None:
+            raise IllegalMove("This assistant is deleted with its data.", state="deleted")
+        subscription = subscriptions.of_instance(db, instance_id)
+        if subscription is not None and subscription.state != "canceled":
+            raise Conflict(
+                "A subscription pays for this assistant already; settle what is owed under Billing.",
+                code="illegal_move",
+                billing_url=f"{ctx.settings.base_url}/billing",
+            )
+        plan = ctx.plans.offered(plan_id or instance.plan)
+        checkout = _open_again(db, ctx, instance, plan)
+    return Begun(owner, instance, checkout, signups.page_url(ctx, checkout), None)
+
+
+def portal_url(ctx: Context, account_id: str) -> str:
+    """The vendor's page for payment method and invoices. Raises NotFound before the first payment, Invalid without."""
+    for provider in ctx.payments.values():
+        with ctx.db.read() as db:
+            reference = customers.find(db, account_id, provider.name)
+        if reference is not None and Capability.PORTAL in provider.capabilities:
+            return _ask_for(
+                partial(_portal, reference=reference, return_url=f"{ctx.settings.base_url}/billing"), provider
+            )
+    raise NotFound("There is nothing to manage yet: it begins with your first payment.")
+
+
+def list_invoices(ctx: Context, account_id: str) -> list[VendorInvoice]:
+    """The account's invoices at every vendor that keeps some, newest first. Raises Unavailable."""
+    found: list[VendorInvoice] = []
+    for provider in ctx.payments.values():
+        with ctx.db.read() as db:
+            reference = customers.find(db, account_id, provider.name)
+        if reference is not None and Capability.INVOICES in provider.capabilities:
+            found += _ask_for(partial(_invoices, reference=reference), provider)
+    return sorted(found, key=lambda one: one.created_at, reverse=True)
+
+
+def saved_method(ctx: Context, account_id: str, capability: Capability = Capability.TOPUPS) -> SavedMethod | None:
+    """What would be charged while the customer is away, or None. Raises Unavailable."""
+    provider = ctx.seller(capability)
+    with ctx.db.read() as db:
+        reference = customers.find(db, account_id, provider.name)
+    if reference is None or Capability.CHARGE_SAVED not in provider.capabilities:
+        return None
+    return _ask_for(lambda vendor: vendor.saved_method(reference), provider)
+
+
+def _owned(db: Session, account_id: str, subscription_id: str) -> Subscription:
+    found = db.get(Subscription, subscription_id)
+    if found is None or found.account_id != account_id:
+        raise NotFound("There is no such subscription.")
+    return found
+
+
+def _living(db: Session, subscription: Subscription) -> int:
+    rows = [db.get_one(Instance, one) for one in subscriptions.covered(db, subscription.id)]
+    return sum(1 for row in rows if row.deletion_asked_at is None)
+
+
+def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
+    provider = ctx.payment(subscription.provider)
+    _require(provider, Capability.CHANGE_PLAN, "change a plan")
+    # The day in the key: the same wish twice is one change, going there again after having left is a new one.
+    key = f"plan:{subscription.id}:{price.plan}:{price.amount_micros}:{subscription.checked_at:%Y%m%d%H%M%S}"
+    _ask_for(lambda vendor: vendor.change_plan(subscription.reference, price, key), provider)
+
+
+def _settled(ctx: Context, known: Subscription, actor: str, action: str, **details: object) -> Subscription:
+    with ctx.db.read() as db:
+        checkout = db.get_one(Checkout, known.checkout_id)
+    asked_at = ctx.clock.now()
+    seen = _ask_for(lambda vendor: vendor.fetch(checkout.reference or ""), ctx.payment(known.provider))
+    with ctx.db.tx() as db:
+        settlement.equalise(db, ctx, checkouts.get(db, checkout.id), seen, asked_at)
+        audit.record(db, ctx.clock.now(), actor, action, known.id, known.account_id, **details)
+        return db.get_one(Subscription, known.id, populate_existing=True)
+
+
+def _open_again(db: Session, ctx: Context, instance: Instance, plan: Plan) -> Checkout:
+    known = checkouts.of_instance(db, instance.id)
+    if known is not None and known.state == CheckoutState.OPEN and known.plan == plan.id:
+        return known
+    return signups.open_for(db, ctx, instance, plan)
+
+
+def _require(provider: Payments, capability: Capability, what: str) -> None:
+    if capability not in provider.capabilities:
+        raise Invalid(f"{provider.name} cannot {what}.", reason="not offered")
+
+
+def _portal(vendor: Payments, reference: str, return_url: str) -> str:
+    return vendor.portal_url(reference, return_url)
+
+
+def _invoices(vendor: Payments, reference: str) -> list[VendorInvoice]:
+    return vendor.invoices(reference)
+
+
+def _ask_for(verb: Callable[[Payments], T], provider: Payments) -> T:
+    """What the vendor answers. Raises Unavailable, PaymentRequired (declined) or Invalid with its words."""
+    try:
+        return verb(provider)
+    except ProviderError as error:
+        if not error.permanent:
+            raise Unavailable(
+                "The payment provider cannot be reached at the moment. Nothing has changed; please try again."
+            ) from error
+        if error.code in ("card_declined", "payment_failed", "declined"):
+            raise PaymentRequired(
+                "The payment was declined. Check your payment method under Billing, then try again."
+            ) from error
+        raise Invalid(f"The payment provider refused this: {error.message}", reason=error.code) from error

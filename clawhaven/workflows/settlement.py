@@ -1,0 +1,282 @@
+"""Make our books equal to what a vendor says now: any number of times, in any order, the same end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from clawhaven.billing import checkouts, credits, customers, subscriptions
+from clawhaven.billing.checkouts import CheckoutState, Kind
+from clawhaven.billing.models import Checkout, Receipt, Subscription
+from clawhaven.billing.plans import Plan
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.errors import Invalid
+from clawhaven.core.money import format_usd
+from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
+from clawhaven.ledger import entries
+from clawhaven.notices import kinds
+from clawhaven.ports.payments import VendorPayment, VendorState
+from clawhaven.workflows import access, balance, dunning, letters, lifecycle, provision
+
+ACTOR = "workflow:settlement"
+
+UNWANTED = "unwanted"
+"""Paid for an assistant that was given up meanwhile: the money goes back."""
+
+
+def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, asked_at: datetime | None = None) -> str:
+    """Book everything `seen` says, as the vendor was asked at `asked_at` (default: now); returns the checkout's state
+    there, or UNWANTED."""
+    now = ctx.clock.now()
+    if seen.customer_reference:
+        customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
+    # Assistants and their grants first, the ledger after them: model calls lock in this order too.
+    news = [_note(db, checkout, payment, now) for payment in seen.payments]
+    outcome = _settle_checkout(db, ctx, checkout, seen, now)
+    subscription = None
+    if seen.subscription is not None:
+        plan = _plan_of(ctx, seen.subscription.plan)
+        told = plan.id if plan is not None else None
+        subscription = subscriptions.mirror(db, checkout, seen.subscription, asked_at or now, told)
+        _apply_plan(db, ctx, subscription, now)
+        dunning.follow(db, ctx, subscription)
+        if unwanted_receipts(db, subscription) or _is_for_nothing(db, subscription):
+            outcome = UNWANTED
+    for one in news:
+        _book(db, ctx, checkout, one, now)
+    if subscription is not None:
+        _grant_credit(db, ctx, subscription, seen.payments, now)
+    balance.look(db, ctx, checkout.account_id)
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is to be booked of a payment: all of it (`is_new`), and what was given back since the last look."""
+
+    receipt: Receipt
+    is_new: bool
+    given_back_micros: int
+
+
+def _note(db: Session, checkout: Checkout, payment: VendorPayment, now: datetime) -> _News:
+    receipt, is_new = checkouts.add_receipt(db, checkout, payment, now)
+    total = max(receipt.refunded_micros, min(payment.refunded_micros, receipt.amount_micros))
+    given_back = total - receipt.refunded_micros
+    receipt.refunded_micros = total
+    db.flush()
+    return _News(receipt, is_new, given_back)
+
+
+def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, now: datetime) -> None:
+    if news.is_new and news.receipt.amount_micros > 0:
+        _book_payment(db, ctx, checkout, news.receipt, now)
+    if news.given_back_micros > 0:
+        _book_refund(db, ctx, checkout, news.receipt, news.given_back_micros, now)
+
+
+def unwanted_receipts(db: Session, subscription: Subscription) -> list[Receipt]:
+    """Payments that nothing was given for, and not yet given back in full: made after every assistant they pay for was
+    deleted, or for one that was given up before it was paid."""
+    assistants = _covered(db, subscription)
+    ended_at = _deleted_at(assistants)
+    if ended_at is None:
+        return []
+    is_served = any(instance.paid_at is not None for instance in assistants)
+    return [
+        receipt
+        for receipt in checkouts.receipts_of(db, subscription.checkout_id)
+        if receipt.refunded_micros < receipt.amount_micros and (receipt.created_at > ended_at or not is_served)
+    ]
+
+
+def _is_for_nothing(db: Session, subscription: Subscription) -> bool:
+    """True for a living subscription whose assistants are all deleted."""
+    return subscription.state != "canceled" and _deleted_at(_covered(db, subscription)) is not None
+
+
+def _covered(db: Session, subscription: Subscription) -> list[Instance]:
+    found = (db.get(Instance, instance_id) for instance_id in subscriptions.covered(db, subscription.id))
+    return [instance for instance in found if instance is not None]
+
+
+def _deleted_at(assistants: list[Instance]) -> datetime | None:
+    """When the deletion of the last one was asked for; None while one is left."""
+    gone = [instance.deletion_asked_at for instance in assistants if instance.deletion_asked_at is not None]
+    return max(gone) if gone and len(gone) == len(assistants) else None
+
+
+def _settle_checkout(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, now: datetime) -> str:
+    outcome = seen.checkout_state
+    if outcome == "paid":
+        checkouts.complete(db, checkout.id, now)
+        if checkout.instance_id and not _begin(db, ctx, checkout, now):
+            return UNWANTED
+    elif outcome in ("expired", "cancelled"):
+        if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout.id, now):
+            checkout.last_outcome = "cancelled"
+            drop_draft(db, ctx, checkout.instance_id)
+    elif outcome == "declined":
+        checkout.last_outcome = "declined"
+        if checkout.kind == Kind.AUTO_TOPUP and checkout.state == CheckoutState.OPEN:
+            checkouts.expire(db, checkout.id, now)
+    return outcome
+
+
+def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, now: datetime) -> None:
+    amount, wallet = receipt.amount_micros, access.wallet_of(db, ctx, checkout.account_id)
+    key, paid = f"payment:{receipt.provider}:{receipt.reference}", format_usd(amount)
+    is_topup = checkout.kind != Kind.SUBSCRIPTION
+    title = "usage credit" if is_topup else _title(ctx, checkout.plan)
+    entries.credit(
+        db,
+        key=key,
+        ledger_account_id=wallet,
+        amount_micros=amount,
+        now=now,
+        kind="topup" if is_topup else "payment",
+        ref=checkout.id,
+        note="Top-up" if is_topup else f"Payment for {title}",
+    )
+    if not is_topup:
+        entries.debit(
+            db,
+            key=f"plan:{receipt.provider}:{receipt.reference}",
+            ledger_account_id=wallet,
+            amount_micros=amount,
+            now=now,
+            kind="plan",
+            to="subscription_revenue",
+            ref=checkout.id,
+            note=_period_note(title, receipt),
+            below_floor=True,
+        )
+    audit.record(
+        db, now, f"provider:{checkout.provider}", "payment.received", checkout.id, checkout.account_id, paid=paid
+    )
+    letter = kinds.receipt(ctx.settings.brand_name, paid, title)
+    letters.post(db, ctx, f"receipt:{key}", letter, checkout.account_id)
+
+
+def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, amount: int, now: datetime) -> None:
+    """What the vendor has given back since the last look. The part of a top-up that was spent becomes a debt."""
+    wallet = access.wallet_of(db, ctx, checkout.account_id)
+    key = f"{receipt.provider}:{receipt.reference}:{receipt.refunded_micros}"
+    note = "Payment lost in a dispute" if receipt.dispute == "lost" else "Money returned"
+    if checkout.kind == Kind.SUBSCRIPTION:
+        entries.credit(
+            db,
+            key=f"unplan:{key}",
+            kind="plan_returned",
+            source="subscription_revenue",
+            ledger_account_id=wallet,
+            amount_micros=amount,
+            now=now,
+            ref=checkout.id,
+            note=note,
+        )
+    entries.debit(
+        db,
+        key=f"refund:{key}",
+        kind="refund",
+        to="payments",
+        ledger_account_id=wallet,
+        amount_micros=amount,
+        now=now,
+        ref=checkout.id,
+        note=note,
+        below_floor=True,
+    )
+    given = format_usd(amount)
+    audit.record(
+        db, now, f"provider:{checkout.provider}", "payment.returned", checkout.id, checkout.account_id, amount=given
+    )
+
+
+def _begin(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> bool:
+    """Provision what was paid for, once. False when it was given up before the money came."""
+    instance = lifecycle.locked(db, checkout.instance_id or "")
+    if instance.paid_at is not None:
+        return True
+    if instance.state != State.PENDING or instance.deletion_asked_at is not None:
+        return False
+    instance.paid_at = now
+    db.flush()
+    provision.ask(db, ctx, instance.id)
+    return True
+
+
+def drop_draft(db: Session, ctx: Context, instance_id: str | None) -> None:
+    """Nobody pays for it: a draft goes, its place is free."""
+    instance = db.get(Instance, instance_id) if instance_id else None
+    if instance is not None and instance.state == State.PENDING and instance.deletion_asked_at is None:
+        lifecycle.ask_delete(db, ctx, instance.id, ACTOR)
+
+
+def _apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datetime) -> None:
+    """Bring the assistants of a subscription whose plan changed at the vendor to that plan's limits."""
+    for instance_id in subscriptions.covered(db, subscription.id):
+        instance = lifecycle.locked(db, instance_id)
+        if instance.plan == subscription.plan or instance.deletion_asked_at is not None:
+            continue
+        before, instance.plan = instance.plan, subscription.plan
+        db.flush()
+        audit.record(
+            db, now, ACTOR, "instance.plan", instance_id, instance.account_id, before=before, after=subscription.plan
+        )
+        if instance.proxy_key and instance.state in (State.ACTIVE, State.SUSPENDED):
+            access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
+            if instance.state == State.ACTIVE:
+                access.open_access(db, ctx, instance_id)
+
+
+def _grant_credit(
+    db: Session,
+    ctx: Context,
+    subscription: Subscription,
+    payments: tuple[VendorPayment, ...],
+    now: datetime,
+) -> None:
+    """The credit of every period that was paid, once each; also when its plan was chosen within the period."""
+    for payment in payments:
+        if payment.period_start is None:
+            continue
+        is_current = payment.period_start == subscription.period_start_at
+        plan = _plan_of(ctx, subscription.plan if is_current else payment.plan or subscription.plan)
+        if plan is None or plan.included_credit_micros == 0:
+            continue
+        begun = payment.period_start
+        credits.grant(
+            db,
+            key=f"period:{subscription.id}:{begun:%Y-%m-%dT%H:%M:%S}",
+            account_id=subscription.account_id,
+            wallet_id=access.wallet_of(db, ctx, subscription.account_id),
+            amount_micros=plan.included_credit_micros,
+            source="period",
+            expires_at=None if plan.credit_rolls_over else payment.period_end,
+            note=f"Usage credit of {plan.name} from {begun:%Y-%m-%d}",
+            now=now,
+        )
+
+
+def _plan_of(ctx: Context, plan_id: str | None) -> Plan | None:
+    try:
+        return ctx.plans.get(plan_id) if plan_id else None
+    except Invalid:
+        return None
+
+
+def _title(ctx: Context, plan_id: str) -> str:
+    plan = _plan_of(ctx, plan_id)
+    return plan.name if plan else plan_id
+
+
+def _period_note(title: str, receipt: Receipt) -> str:
+    if receipt.period_start_at is None or receipt.period_end_at is None:
+        return f"{title}, change of plan"
+    return f"{title}, {receipt.period_start_at:%Y-%m-%d} to {receipt.period_end_at:%Y-%m-%d}"
