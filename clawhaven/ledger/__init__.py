@@ -5,8 +5,29 @@ its balance is minus the value of the usage included in the plan). Platform acco
 `usage_revenue`, `included_usage`, `credits` … one per word, made at first use.
 """
 
-from clawhaven.ledger.balance import Balance, Line, Page, account_of, balance, check_books, list_entries
-from clawhaven.ledger.entries import Posted, Posting, credit, debit, open_account, platform_account, post, set_floor
+from clawhaven.ledger.balance import (
+    Balance,
+    Line,
+    Page,
+    account_of,
+    balance,
+    balances,
+    check_books,
+    list_entries,
+    sum_moved,
+)
+from clawhaven.ledger.entries import (
+    Posted,
+    Posting,
+    credit,
+    debit,
+    debit_at_most,
+    open_account,
+    platform_account,
+    post,
+    set_floor,
+    set_floors,
+)
 from clawhaven.ledger.reservations import Settlement, expire, hold, release, settle
 
 __all__ = [
@@ -18,9 +39,11 @@ __all__ = [
     "Settlement",
     "account_of",
     "balance",
+    "balances",
     "check_books",
     "credit",
     "debit",
+    "debit_at_most",
     "expire",
     "hold",
     "list_entries",
@@ -29,5 +52,7 @@ __all__ = [
     "post",
     "release",
     "set_floor",
+    "set_floors",
     "settle",
+    "sum_moved",
 ]

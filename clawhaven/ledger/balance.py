@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -47,14 +48,45 @@ class Page:
 
 def balance(db: Session, ledger_account_id: str) -> Balance:
     """The account's balance; a platform account's is summed from its postings. Raises NotFound."""
-    account = db.execute(sa.select(LedgerAccount).where(LedgerAccount.id == ledger_account_id)).scalar_one_or_none()
-    if account is None:
+    row = db.execute(sa.select(*_FIGURES).where(LedgerAccount.id == ledger_account_id)).one_or_none()
+    if row is None:
         raise NotFound("There is no such ledger account.", ledger_account_id=ledger_account_id)
-    if account.balance_micros is None:
-        return Balance(_sum_of(db, account.id), 0, None, None)
-    free = account.balance_micros - account.held_micros
-    available = None if account.floor_micros is None else free - account.floor_micros
-    return Balance(account.balance_micros, account.held_micros, account.floor_micros, available)
+    if row.balance_micros is None:
+        return Balance(_sum_of(db, ledger_account_id), 0, None, None)
+    return _balance(row)
+
+
+def balances(db: Session, kind: str, owner_id: str | None = None) -> dict[str, Balance]:
+    """Owner -> balance of their account of this kind; of one owner, or of all customers."""
+    account = LedgerAccount
+    query = sa.select(account.owner_id, *_FIGURES).where(account.kind == kind, account.balance_micros.is_not(None))
+    if owner_id is not None:
+        query = query.where(account.owner_id == owner_id)
+    return {row.owner_id: _balance(row) for row in db.execute(query)}
+
+
+def sum_moved(
+    db: Session,
+    ledger_account_id: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    kind: str | None = None,
+    except_kind: str | None = None,
+) -> int:
+    """What entries of a kind (or of all but one) moved from `since` up to, not including, `until`, in micro-dollars."""
+    total = sa.func.coalesce(sa.func.sum(LedgerPosting.amount_micros), 0)
+    query = sa.select(total).join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
+    query = query.where(LedgerPosting.ledger_account_id == ledger_account_id)
+    if since is not None:
+        query = query.where(LedgerEntry.created_at >= since)
+    if until is not None:
+        query = query.where(LedgerEntry.created_at < until)
+    if kind is not None:
+        query = query.where(LedgerEntry.kind == kind)
+    if except_kind is not None:
+        query = query.where(LedgerEntry.kind != except_kind)
+    return int(db.execute(query).scalar_one())
 
 
 def account_of(db: Session, kind: str, owner_id: str) -> str | None:
@@ -96,6 +128,16 @@ def list_entries(db: Session, owner_id: str, cursor: str | None = None, limit: i
 def check_books(db: Session) -> list[str]:
     """Sentences about everything that does not add up; empty when the books are right. Reads all of them."""
     return _unbalanced_entries(db) + _wrong_balances(db) + _wrong_holds(db)
+
+
+_FIGURES = (LedgerAccount.balance_micros, LedgerAccount.held_micros, LedgerAccount.floor_micros)
+"""Columns instead of the row: what a conditional UPDATE of this transaction changed is seen."""
+
+
+def _balance(row: Any) -> Balance:
+    free = row.balance_micros - row.held_micros
+    available = None if row.floor_micros is None else free - row.floor_micros
+    return Balance(row.balance_micros, row.held_micros, row.floor_micros, available)
 
 
 def _sum_of(db: Session, account_id: str) -> int:

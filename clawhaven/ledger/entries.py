@@ -70,12 +70,12 @@ def platform_account(db: Session, kind: str, *, now: datetime) -> str:
 
 def set_floor(db: Session, ledger_account_id: str, floor_micros: int | None) -> None:
     """Change the lowest balance that a debit may leave. It does not touch what is held already."""
-    db.execute(
-        sa.update(LedgerAccount)
-        .where(LedgerAccount.id == ledger_account_id)
-        .values(floor_micros=floor_micros)
-        .execution_options(synchronize_session=False)
-    )
+    _set_floors(db, LedgerAccount.id == ledger_account_id, floor_micros)
+
+
+def set_floors(db: Session, kind: str, floor_micros: int | None) -> None:
+    """The same for every customer account of this kind."""
+    _set_floors(db, sa.and_(LedgerAccount.kind == kind, LedgerAccount.owner_id != PLATFORM), floor_micros)
 
 
 def post(
@@ -143,6 +143,45 @@ def debit(
     other = Posting(platform_account(db, to, now=now), amount_micros)
     postings = [Posting(ledger_account_id, -amount_micros), other]
     return post(db, key=key, kind=kind, ref=ref, postings=postings, note=note, now=now, below_floor=below_floor)
+
+
+def debit_at_most(
+    db: Session,
+    *,
+    key: str,
+    ledger_account_id: str,
+    amount_micros: int,
+    now: datetime,
+    kind: str,
+    to: str,
+    ref: str = "",
+    note: str = "",
+) -> int:
+    """Take up to a positive amount, whatever the floor, but nothing that is held and nothing that is not there.
+
+    Returns what was taken, which may be zero; zero too when the key was booked before. Raises NotFound.
+    """
+    _require_positive(amount_micros)
+    query = sa.select(LedgerAccount.balance_micros, LedgerAccount.held_micros)
+    row = db.execute(query.where(LedgerAccount.id == ledger_account_id).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound("There is no such ledger account.", ledger_account_id=ledger_account_id)
+    amount = min(amount_micros, (row.balance_micros or 0) - row.held_micros)
+    if amount <= 0:
+        return 0
+    done = debit(
+        db,
+        key=key,
+        ledger_account_id=ledger_account_id,
+        amount_micros=amount,
+        now=now,
+        kind=kind,
+        to=to,
+        ref=ref,
+        note=note,
+        below_floor=True,
+    )
+    return amount if done.is_new else 0
 
 
 def insert_once(db: Session, model: Any, values: dict[str, Any], *unique: str) -> str | None:
@@ -215,6 +254,16 @@ def refuse(db: Session, ledger_account_id: str, wanted_micros: int) -> None:
 
 def _order(posting: Posting) -> tuple[bool, str]:
     return is_platform_id(posting.ledger_account_id), posting.ledger_account_id
+
+
+def _set_floors(db: Session, which: sa.ColumnElement[bool], floor_micros: int | None) -> None:
+    # Rows that have this floor already are not locked: model calls wait for nobody.
+    db.execute(
+        sa.update(LedgerAccount)
+        .where(which, LedgerAccount.floor_micros.is_distinct_from(floor_micros))
+        .values(floor_micros=floor_micros)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _require_positive(amount_micros: int) -> None:

@@ -17,8 +17,11 @@ INCLUDED = "included"
 
 
 def wallet_of(db: Session, ctx: Context, account_id: str) -> str:
-    """The account's prepaid wallet, made when missing; it never goes below zero."""
-    return entries.open_account(db, WALLET, account_id, 0, now=ctx.clock.now())
+    """The account's prepaid wallet, made when missing; usage never takes it below WALLET_MINIMUM as it is now."""
+    floor = ctx.settings.micros("wallet_minimum")
+    wallet_id = entries.open_account(db, WALLET, account_id, floor, now=ctx.clock.now())
+    entries.set_floor(db, wallet_id, floor)
+    return wallet_id
 
 
 def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None:
