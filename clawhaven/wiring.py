@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import socket
 from collections.abc import Callable
 from importlib.resources import files
@@ -88,23 +89,26 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         raise ConfigurationError(problems)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.instances_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    clock = clock or Clock()
     return Context(
         settings=settings,
         db=Database(make_engine(settings.database_url)),
-        clock=clock or Clock(),
+        clock=clock,
         keys=KeyRing.parse(settings.keys()),
         plans=Catalogue.load(_plans_text(settings)),
-        payments={name: cast(Payments, _make("payments", name, settings)) for name in _words(settings.payments)},
-        runtimes={name: cast(Runtime, _make("runtimes", name, settings)) for name in _words(settings.runtime)},
-        channels={name: cast(Channel, _make("channels", name, settings)) for name in providers.names("channels")},
+        payments={name: cast(Payments, _make("payments", name, settings, clock)) for name in _words(settings.payments)},
+        runtimes={name: cast(Runtime, _make("runtimes", name, settings, clock)) for name in _words(settings.runtime)},
+        channels={
+            name: cast(Channel, _make("channels", name, settings, clock)) for name in providers.names("channels")
+        },
         upstreams={
-            name: cast(Upstream, _make("upstreams", name, settings, is_guarded=False))
+            name: cast(Upstream, _make("upstreams", name, settings, clock, is_guarded=False))
             for name in providers.names("upstreams")
             if not (settings.is_production and name == "sandbox")
         },
-        notifier=cast(Notifier, _make("notifiers", settings.notifier, settings)),
-        ingress=cast(Ingress, _make("ingress", settings.ingress, settings)),
-        gateway=cast(Gateway, _make("gateways", "openclaw", settings)),
+        notifier=cast(Notifier, _make("notifiers", settings.notifier, settings, clock)),
+        ingress=cast(Ingress, _make("ingress", settings.ingress, settings, clock)),
+        gateway=cast(Gateway, _make("gateways", "openclaw", settings, clock)),
         host=settings.host_name or socket.gethostname(),
     )
 
@@ -146,9 +150,17 @@ def _check_providers(settings: Settings) -> list[str]:
 def _check_catalogue(settings: Settings) -> list[str]:
     problems = []
     try:
-        Catalogue.load(_plans_text(settings))
+        plans = list(Catalogue.load(_plans_text(settings)))
     except (OSError, ValueError) as error:
         problems.append(f"PLANS_FILE={settings.plans_file}: {error}")
+        plans = []
+    runtimes, channels = _words(settings.runtime), providers.names("channels")
+    for plan in plans:
+        if plan.runtime and plan.runtime not in runtimes:
+            problems.append(f"plan {plan.id}: runtime {plan.runtime} is not one that RUNTIME names.")
+        for name in plan.channels:
+            if name not in channels:
+                problems.append(f"plan {plan.id}: channels has {name}; there is {', '.join(channels)}.")
     for setting in ("subscriptions_by", "topups_by"):
         chosen = getattr(settings, setting)
         if chosen and chosen not in _words(settings.payments):
@@ -181,7 +193,9 @@ def _words(names: str) -> list[str]:
     return [word.strip() for word in names.split(",") if word.strip()]
 
 
-def _make(port: str, name: str, settings: Settings, *, is_guarded: bool = True) -> Any:
+def _make(port: str, name: str, settings: Settings, clock: Clock, *, is_guarded: bool = True) -> Any:
     cls = providers.load(port, name)
-    provider = cls(cls.Options(), settings)
+    # Few providers tell the time; those that do tell ours, which tests and rehearsals move.
+    timed = {"clock": clock} if "clock" in inspect.signature(cls).parameters else {}
+    provider = cls(cls.Options(), settings, **timed)
     return Guarded(provider) if is_guarded else provider

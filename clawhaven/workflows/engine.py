@@ -314,9 +314,11 @@ class Engine:
 
 
 def is_over(ctx: Context, workflow_id: str) -> bool:
-    """True when this workflow ended, or was never asked for."""
-    found = _client(ctx).list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
-    return not found or found[0].status not in ("PENDING", "ENQUEUED", "DELAYED")
+    """True when this workflow and every repeat of it (`<workflow_id>:<more>`) ended, or none was ever asked for."""
+    found = _client(ctx).list_workflows(
+        workflow_id_prefix=workflow_id, status=["PENDING", "ENQUEUED", "DELAYED"], load_input=False, load_output=False
+    )
+    return not any(one.workflow_id == workflow_id or one.workflow_id.startswith(f"{workflow_id}:") for one in found)
 
 
 def forget_old(ctx: Context, before: str) -> int:
