@@ -120,3 +120,37 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
         tables = set(tx.connection().exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
     db.close()
     assert {"instance", "ledger_entry", "workflow_status", "alembic_version"} <= tables
+
+
+PLAN = """
+[one]
+name = "One"
+price = "29"
+interval = "month"
+access = "included"
+summary = "x"
+instances = 1
+messages_per_hour = 0
+tokens_per_day = 0
+max_in_flight = 8
+is_offered = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (PLAN + 'runtime = "docker"', ["plan one: runtime docker is not one that RUNTIME names"]),
+        (PLAN + 'channels = ["telegram", "pigeon"]', ["plan one: channels has pigeon; there is telegram"]),
+        (PLAN.replace('"29"', '"29.001"'), ["PLANS_FILE=", "plan one: price is in whole cents"]),
+        ("", ["PLANS_FILE=", "no plan in it"]),
+    ],
+)
+def test_a_wrong_catalogue_stops_the_start(tmp_path: Path, text: str, names: list[str]) -> None:
+    path = tmp_path / "plans.toml"
+    path.write_text(text)
+    told = "\n".join(check(settings(tmp_path, plans_file=path)))
+    assert all(name in told for name in names), told
+    path.write_text(PLAN + 'runtime = "process"\nchannels = ["telegram"]')
+    assert check(settings(tmp_path, plans_file=path)) == []
+    assert check(settings(tmp_path, plans_file=tmp_path / "gone.toml"))[0].startswith("PLANS_FILE=")

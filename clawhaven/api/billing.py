@@ -12,6 +12,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Ctx, Signed
 from clawhaven.billing.models import Checkout
+from clawhaven.billing.plans import Catalogue, Plan, savings
 from clawhaven.core.errors import Invalid
 from clawhaven.core.money import format_usd
 from clawhaven.ledger.balance import account_of, list_entries
@@ -25,7 +26,7 @@ router = APIRouter(tags=["billing"])
 @router.get("/plans")
 @router.get("/billing/plans")
 def plans(ctx: Ctx) -> dict[str, Any]:
-    """What can be bought here."""
+    """What can be bought here. A limit of null means none; `savings` compares with the monthly plan of its kind."""
     return {
         "items": [
             {
@@ -36,11 +37,31 @@ def plans(ctx: Ctx) -> dict[str, Any]:
                 "price": plan.price,
                 "interval": plan.interval,
                 "access": plan.access,
+                "annual_micros": plan.annual_micros,
+                "savings": _savings(plan, ctx.plans),
+                "trial_days": plan.trial_days,
+                "included_credit_micros": plan.included_credit_micros,
+                "credit_rolls_over": plan.credit_rolls_over,
+                "limits": {
+                    "instances": plan.instances,
+                    "messages_per_hour": plan.messages_per_hour or None,
+                    "tokens_per_day": plan.tokens_per_day or None,
+                    "calls_in_flight": plan.max_in_flight or None,
+                },
+                "memory_mb": plan.memory_mb or ctx.settings.instance_memory_mb,
+                "cpus": plan.cpus or ctx.settings.instance_cpus,
+                "channels": list(plan.channels or ctx.channels),
+                "terms": plan.terms,
             }
             for plan in ctx.plans
             if plan.is_offered
         ]
     }
+
+
+def _savings(plan: Plan, plans: Catalogue) -> dict[str, Any] | None:
+    found = savings(plan, plans)
+    return asdict(found) if found else None
 
 
 @router.get("/checkout/{checkout_id}")

@@ -11,6 +11,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import TelegramBody
 from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.instances import channel_json
+from clawhaven.billing.plans import check_channel
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import Invalid, NotFound
@@ -77,7 +78,8 @@ def disconnect(instance_id: str, channel: str, who: Signed, ctx: Ctx) -> None:
 
 def _connect(ctx: Context, who: Caller, instance_id: str, channel: str, given: dict[str, str]) -> dict[str, Any]:
     with ctx.db.read() as db:
-        owned(db, Instance, instance_id, who.account_id)
+        instance = owned(db, Instance, instance_id, who.account_id)
+    check_channel(ctx.plans.get(instance.plan), channel)
     credentials, bot = checkout.probe_channel(ctx, channel, given)
     now = ctx.clock.now()
     with ctx.db.tx() as db:

@@ -39,7 +39,13 @@ PLANS = (
     Column("NAME", ("name",)),
     Column("PRICE", ("price_micros",), money),
     Column("PER", ("interval",)),
-    Column("MODEL ACCESS", ("access",)),
+    Column("MODEL ACCESS", ("access",), lambda word: str(word).replace("_", " ")),
+    Column("SAVES", ("savings.percent",), lambda percent: f"{percent} %"),
+    Column("ASSISTANTS", ("limits.instances",), count),
+    Column("MESSAGES/HOUR", ("limits.messages_per_hour",), count),
+    Column("TOKENS/DAY", ("limits.tokens_per_day",), count),
+    Column("CREDIT", ("included_credit_micros",), lambda micros: money(micros) if micros else "-"),
+    Column("TRIAL", ("trial_days",), lambda days: f"{days} days" if days else "-"),
     Column("SUMMARY", ("summary",)),
 )
 

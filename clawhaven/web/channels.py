@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
+from clawhaven.billing.plans import check_channel
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import AppError, Conflict, IllegalMove, Invalid, NotFound, Unavailable
@@ -50,9 +51,11 @@ def show_channels(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowI
 def connect(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId, name: RowId) -> Response:
     """Ask the network who the credentials are, then keep them sealed; the gateway follows."""
     with ctx.db.read() as db:
-        _refuse_gone(owned(db, Instance, instance_id, owner.account.id))
+        instance = owned(db, Instance, instance_id, owner.account.id)
+        _refuse_gone(instance)
     now = ctx.clock.now()
     try:
+        check_channel(ctx.plans.get(instance.plan), name)
         credentials, bot = checkout.probe_channel(ctx, name, form.values)
         with ctx.db.tx() as db:
             instance = owned(db, Instance, instance_id, owner.account.id)
@@ -100,7 +103,9 @@ def _page(request: Request, ctx: Context, owner: Owner, instance_id: str, error:
         instance = owned(db, Instance, instance_id, owner.account.id)
         known = {one.channel: one for one in connections.list_connections(db, instance_id)}
         entries = [_entry(db, ctx, channel, known.get(name)) for name, channel in ctx.channels.items()]
-    errors = {str(error.details.get("field", "form")): error.message} if error else {}
+    inputs = {field.name for channel in ctx.channels.values() for field in channel.fields}
+    field = str(error.details.get("field")) if error else ""
+    errors = {field if field in inputs else "form": error.message} if error else {}
     return page(
         request,
         "instance_channels.html",

@@ -5,13 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from clawhaven.billing.plans import Catalogue, Plan
+from clawhaven.billing.plans import Catalogue, Plan, savings
 from clawhaven.web.deps import Anyone, Ctx
 from clawhaven.web.render import HERE, page
 
 router = APIRouter()
-
-MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 ROBOTS = """User-agent: *
 Disallow: /dashboard
@@ -49,9 +47,5 @@ def offers(plans: Catalogue) -> list[tuple[Plan, int]]:
 
 def saving(plan: Plan, plans: Catalogue) -> int:
     """Whole per cent saved over the monthly plan of the same kind; 0 when there is none."""
-    for other in plans:
-        is_alike = (other.access, other.instances) == (plan.access, plan.instances) and other.interval == "month"
-        if is_alike and plan.interval != "month":
-            full = other.price_micros * MONTHS[plan.interval]
-            return max(0, round(100 * (full - plan.price_micros) / full)) if full else 0
-    return 0
+    found = savings(plan, plans)
+    return found.percent if found else 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
 
+from clawhaven.api.app import create_app
+from clawhaven.billing.plans import Catalogue
 from clawhaven.ledger import entries
 from clawhaven.workflows import access
 from tests.workflows.scene import Scene
@@ -16,8 +19,26 @@ Keys = Callable[..., dict[str, str]]
 
 def test_plans_are_those_that_can_be_bought(http: TestClient) -> None:
     for path in ("/api/plans", "/api/billing/plans"):
-        (plan,) = http.get(path).json()["items"]
+        plan = http.get(path).json()["items"][0]
         assert (plan["id"], plan["price_micros"], plan["price"]) == ("personal", 29_000_000, "$29.00 / month")
+        limits = {"instances": 1, "messages_per_hour": 100, "tokens_per_day": 1_000_000, "calls_in_flight": 8}
+        assert plan["limits"] == limits
+        assert (plan["memory_mb"], plan["cpus"], plan["channels"]) == (2048, 2.0, ["telegram"])
+        assert (plan["trial_days"], plan["savings"], plan["annual_micros"]) == (0, None, 348_000_000)
+        assert "fair use" in plan["terms"]
+
+
+def test_a_plan_that_saves_says_how_much(scene: Scene) -> None:
+    plans = Catalogue({plan.id: dataclasses.replace(plan, is_offered=True) for plan in scene.ctx.plans})
+    app = create_app(dataclasses.replace(scene.ctx, plans=plans))
+    with TestClient(app, base_url=scene.ctx.settings.base_url) as http:
+        items = {plan["id"]: plan for plan in http.get("/api/billing/plans").json()["items"]}
+    assert items["yearly"]["savings"] == {"amount_micros": 49_000_000, "percent": 14, "compared_with": "monthly"}
+    assert items["quarterly"]["savings"]["percent"] == 13
+    assert (items["yearly"]["limits"]["messages_per_hour"], items["metered"]["included_credit_micros"]) == (
+        None,
+        10_000_000,
+    )
 
 
 def test_a_payment_is_in_the_statement_and_leaves_the_wallet_empty(

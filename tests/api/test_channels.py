@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
+from clawhaven.api.app import create_app
+from clawhaven.billing.plans import Catalogue
 from clawhaven.instances.states import State
 from tests.api.conftest import assert_error
 from tests.workflows.scene import TOKEN, Scene, ScriptedTelegram
@@ -71,3 +74,14 @@ def test_a_draft_takes_a_bot_and_a_deleted_one_does_not(http: TestClient, scene:
         f"/api/instances/{draft.instance.id}/channels/telegram", json=body, headers=key_of(draft)
     ).is_success
     assert scene.count("operation") == 0
+
+
+def test_a_plan_that_names_its_channels_has_no_others(scene: Scene, key_of: Keys) -> None:
+    ada = scene.live()
+    named = {plan.id: dataclasses.replace(plan, channels=("whatsapp",)) for plan in scene.ctx.plans}
+    app = create_app(dataclasses.replace(scene.ctx, plans=Catalogue(named)))
+    url = f"/api/instances/{ada.instance.id}/channels/telegram"
+    with TestClient(app, base_url=scene.ctx.settings.base_url) as http:
+        refused = http.put(url, json={"telegram_bot_token": TOKEN}, headers=key_of(ada))
+    assert "has these channels: whatsapp" in assert_error(refused, 400, "validation_failed", "channel")["message"]
+    assert scene.count("channel_connection") == 0

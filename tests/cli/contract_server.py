@@ -43,6 +43,18 @@ BOT = {
     "owner": None,
     "claim_url": "https://t.me/ada_bot?start=once",
 }
+PLAN: dict[str, Any] = {
+    "id": "yearly",
+    "name": "Own key, yearly",
+    "summary": "Paid per year.",
+    "price_micros": 299_000_000,
+    "interval": "year",
+    "access": "own_key",
+    "savings": {"amount_micros": 49_000_000, "percent": 14, "compared_with": "monthly"},
+    "trial_days": 0,
+    "included_credit_micros": 0,
+    "limits": {"instances": 1, "messages_per_hour": None, "tokens_per_day": 1_000_000, "calls_in_flight": 8},
+}
 MOVEMENT = {
     "id": 1,
     "account": "wallet",
@@ -126,7 +138,7 @@ class ContractServer:
             ("DELETE", "/api/auth/keys/key_1"): (204, None),
             ("GET", "/api/plans"): (
                 200,
-                {"items": [{"id": "personal", "name": "Personal", "price_micros": 29_000_000}]},
+                {"items": [PLAN]},
             ),
             ("GET", "/api/personas"): (200, {"items": ["personal", "dev"]}),
             ("GET", "/api/instances"): (200, {"items": [ASSISTANT], "next_cursor": None}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.cli.conftest import Run
 from tests.cli.contract_server import ContractServer
 
@@ -30,4 +32,9 @@ def test_whole_ledger(run: Run, server: ContractServer) -> None:
 
 
 def test_plans_need_no_sign_in(bare: Run) -> None:
-    assert "$29.00" in bare("billing", "plans").out
+    heading, row = bare("billing", "plans").out.splitlines()
+    assert re.split(r"\s{2,}", row.strip()) == [
+        *("yearly", "Own key, yearly", "$299.00", "year", "own key", "14 %", "1", "-", "1,000,000", "-", "-"),
+        "Paid per year.",
+    ]
+    assert "SAVES" in heading

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
+from clawhaven.billing.plans import Catalogue
 from clawhaven.context import Context
 from clawhaven.instances import connections, operations
 from clawhaven.instances.models import Connection
@@ -83,3 +86,16 @@ def test_disconnect_frees_the_bot(mine: Visit, ctx: Context, live: str, bot: Bot
         assert db.scalars(select(Connection)).all() == []
     assert mine.post(f"{path}/telegram/disconnect", page=path).status_code == 404
     assert mine.post(f"{path}/pigeon", page=path).status_code == 400
+
+
+def test_a_plan_that_names_its_channels_has_no_others(
+    mine: Visit, ctx: Context, live: str, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {plan.id: dataclasses.replace(plan, channels=("whatsapp",)) for plan in ctx.plans}
+    monkeypatch.setattr(mine.http.app.state, "ctx", dataclasses.replace(ctx, plans=Catalogue(named)))
+    path = f"/instances/{live}/channels"
+    page = mine.post(f"{path}/telegram", page=path, telegram_bot_token=TOKEN)
+    assert page.status_code == 400
+    assert "has these channels: whatsapp" in page.text
+    with ctx.db.read() as db:
+        assert db.scalars(select(Connection)).all() == []
