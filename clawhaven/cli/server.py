@@ -12,13 +12,16 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import wiring
+from clawhaven.billing.plans import describe
 from clawhaven.context import Context
 from clawhaven.core import logs
 from clawhaven.core.settings import Settings
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
 from clawhaven.ports.errors import ProviderError
 from clawhaven.wiring import ConfigurationError
 
@@ -125,10 +128,26 @@ def _inspect(ctx: Context) -> list[tuple[str, str, str]]:
         rows += [] if missing else [(f"runtime {name}", "ok", "")]
     free = shutil.disk_usage(ctx.settings.data_dir).free // 1024**3
     rows.append(("disk", "ok" if free >= 2 else "low", "" if free >= 2 else f"{free} GB free; 2 GB at least"))
+    rows += [(f"plan {plan.id}", "ok", describe(plan)) for plan in ctx.plans]
+    if not ctx.plans.offered_ids():
+        rows.append(("plans", "none offered", "nobody can sign up; set is_offered = true for one in PLANS_FILE"))
+    rows += _inspect_plans_in_use(ctx) if rows[0][1] == "ok" else []
     for name, upstream in ctx.upstreams.items():
         has_key = getattr(upstream, "is_ready", True)
         rows.append((f"model vendor {name}", "ok", "" if has_key else f"not used: set {name.upper()}_API_KEY"))
     return rows
+
+
+def _inspect_plans_in_use(ctx: Context) -> list[tuple[str, str, str]]:
+    """Plans that assistants have and the catalogue no longer knows."""
+    with ctx.db.read() as db:
+        alive = select(Instance.plan, func.count()).where(Instance.state != State.DELETED)
+        used = db.execute(alive.group_by(Instance.plan).order_by(Instance.plan)).all()
+    return [
+        (f"plan {plan}", "missing", f"{count} assistant(s) have it: put it back with is_offered = false")
+        for plan, count in used
+        if plan not in ctx.plans
+    ]
 
 
 def _settings(**given: object) -> Settings:
