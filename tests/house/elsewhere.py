@@ -45,8 +45,15 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "tests/providers/payments/test_sandbox.py",
-        "the sandbox vendor's memory",
-        "providers/payments/sandbox_store.py",
+        "the sandbox vendor's memory and verbs",
+        "providers/payments/sandbox_checkouts.py providers/payments/sandbox_events.py"
+        " providers/payments/sandbox_invoices.py providers/payments/sandbox_office.py"
+        " providers/payments/sandbox_store.py",
+    ),
+    (
+        "tests/providers/payments/test_sandbox_rehearsals.py",
+        "the sandbox vendor's pages, tried with what they show; a door draws them (tests/web/test_sandbox.py)",
+        "providers/payments/sandbox_pages.py",
     ),
     (
         "tests/providers/runtimes/test_docker.py",
@@ -77,7 +84,7 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     (
         "tests/journeys/test_kill.py",
         "steps, killed after each of them, with the outside failing in every way it can",
-        "workflows/boot.py workflows/progress.py workflows/provision.py",
+        "workflows/progress.py workflows/provision.py",
     ),
     (
         "tests/workflows/test_claim.py",

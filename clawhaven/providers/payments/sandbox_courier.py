@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,9 @@ from clawhaven.core.clock import Clock
 from clawhaven.core.ids import new_id
 from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.providers.payments.sandbox_store import Store, due, mark
+from clawhaven.providers.payments.sandbox_events import due, mark
+from clawhaven.providers.payments.sandbox_store import Store
+from clawhaven.providers.payments.sandbox_trouble import read_trouble
 from clawhaven.providers.payments.signature import sign
 
 SIGNATURE_HEADER: Final = "sandbox-signature"
@@ -51,7 +54,7 @@ class Courier:
         with httpx2.Client(timeout=_ANSWER_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False) as client:
             while True:
                 with self._store.read() as db:
-                    waiting = due(db, self._clock.now())
+                    waiting = [] if read_trouble(db).is_down else due(db, self._clock.now())
                 for delivery in waiting:
                     is_delivered = self._post(client, delivery.body)
                     with self._store.tx() as db:
@@ -60,15 +63,16 @@ class Courier:
                 if once or not waiting:
                     return acknowledged
 
-    def start(self, stop: threading.Event) -> threading.Thread:
-        """Deliver in a background thread until `stop` is set."""
-        thread = threading.Thread(target=self._run, args=(stop,), name="sandbox-payments", daemon=True)
+    def start(self, stop: threading.Event, advance: Callable[[], object]) -> threading.Thread:
+        """Call `advance` and deliver in a background thread until `stop` is set."""
+        thread = threading.Thread(target=self._run, args=(stop, advance), name="sandbox-payments", daemon=True)
         thread.start()
         return thread
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event, advance: Callable[[], object]) -> None:
         while not stop.wait(_POLL_SECONDS):
             try:
+                advance()
                 self.deliver(once=True)
             except ProviderError as error:
                 log.warning("sandbox payments: events could not be delivered: %s", error.message)

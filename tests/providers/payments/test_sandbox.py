@@ -19,7 +19,7 @@ from clawhaven.ports.payments import BadSignature, PaymentKind, Payments, Vendor
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.providers.payments.sandbox_courier import SIGNATURE_HEADER
 from clawhaven.providers.payments.signature import sign
-from tests.contracts.payments import START, PaymentsContract, request_of
+from tests.contracts.payments import START, Card, PaymentsContract, request_of
 
 SECRET = "sandbox_secret_for_tests"
 
@@ -70,6 +70,18 @@ class TestContract(PaymentsContract):
     def finish(self, payments: Payments, reference: str, outcome: Literal["paid", "declined", "cancelled"]) -> None:
         assert isinstance(payments, Sandbox)
         payments.complete(reference, outcome)
+
+    def use_card(self, payments: Payments, customer: str, card: Card) -> None:
+        assert isinstance(payments, Sandbox)
+        payments.use_card(customer, card)
+
+    def turn_period(self, payments: Payments, subscription: str) -> None:
+        assert isinstance(payments, Sandbox)
+        payments.bill(subscription)
+
+    def dispute(self, payments: Payments, payment: str, outcome: Literal["open", "won", "lost"]) -> None:
+        assert isinstance(payments, Sandbox)
+        payments.dispute(payment, outcome)
 
 
 def test_never_for_production() -> None:
