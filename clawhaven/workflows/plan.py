@@ -161,8 +161,8 @@ def _living(db: Session, subscription: Subscription) -> int:
 def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
     provider = ctx.payment(subscription.provider)
     _require(provider, Capability.CHANGE_PLAN, "change a plan")
-    # The day in the key: the same wish twice is one change, going there again after having left is a new one.
-    key = f"plan:{subscription.id}:{price.plan}:{price.amount_micros}:{subscription.checked_at:%Y%m%d%H%M%S}"
+    # From where it starts: the same wish sent twice is one change; to go there again after having left is a new one.
+    key = f"plan:{subscription.id}:{price.plan}:{price.amount_micros}:{subscription.checked_at:%Y%m%d%H%M%S%f}"
     _ask_for(lambda vendor: vendor.change_plan(subscription.reference, price, key), provider)
 
 

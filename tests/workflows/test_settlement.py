@@ -1,0 +1,271 @@
+"""Settlement against the sandbox vendor: periods, credits, refunds, plans, covers."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from clawhaven import ledger
+from clawhaven.billing import checkouts, customers, subscriptions
+from clawhaven.billing.models import CreditGrant, Receipt, Subscription
+from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
+from clawhaven.ledger import check_books
+from clawhaven.metering import grants
+from clawhaven.ports.payments import VendorPayment
+from clawhaven.workflows import access, checkout, lifecycle, payments, plan, settlement
+from clawhaven.workflows.checkout import Begun, Form
+from tests.workflows.scene import Scene
+
+USER = "user:test"
+
+
+def row(scene: Scene, begun: Begun) -> Subscription:
+    """The subscription as it is here now."""
+    with scene.ctx.db.read() as db:
+        found = subscriptions.of_instance(db, begun.instance.id)
+    assert found is not None
+    return found
+
+
+def settle(scene: Scene, begun: Begun) -> str:
+    """What an event's workflow does, through the step itself."""
+    assert begun.checkout
+    return payments.settle_checkout(begun.checkout.id)
+
+
+def wallet(scene: Scene, begun: Begun) -> int:
+    """The account's prepaid balance."""
+    with scene.ctx.db.tx() as db:
+        return ledger.balance(db, access.wallet_of(db, scene.ctx, begun.owner.account.id)).balance_micros
+
+
+def rows(scene: Scene, table: type, begun: Begun) -> list:
+    with scene.ctx.db.read() as db:
+        return list(db.query(table).filter_by(account_id=begun.owner.account.id))
+
+
+def books_are_right(scene: Scene) -> None:
+    with scene.ctx.db.read() as db:
+        assert check_books(db) == []
+
+
+@pytest.fixture
+def engine_context(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Steps called here and now find the scene."""
+    from clawhaven.workflows import engine
+
+    monkeypatch.setattr(engine, "_context", scene.ctx)
+    return scene
+
+
+def test_each_paid_period_grants_its_credit_once(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    assert wallet(scene, begun) == 10_000_000
+    for _ in range(3):
+        settle(scene, begun)
+    assert wallet(scene, begun) == 10_000_000
+    scene.vendor.renew(row(scene, begun).reference)
+    for _ in range(3):
+        settle(scene, begun)
+    assert [grant.source for grant in rows(scene, CreditGrant, begun)] == ["period", "period"]
+    assert wallet(scene, begun) == 20_000_000
+    receipts = rows(scene, Receipt, begun)
+    assert len({receipt.period_start_at for receipt in receipts}) == len(receipts) == 2
+    books_are_right(scene)
+
+
+def test_a_plan_changed_at_the_vendor_changes_limits_and_mode_here(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    changed = plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
+    assert (changed.plan, changed.amount_micros) == ("metered", 20_000_000)
+    assert scene.instance(begun.instance.id).plan == "metered"
+    with scene.ctx.db.read() as db:
+        grant = grants.grant_of(db, begun.instance.id)
+        assert grant is not None
+        assert (grant.plan_mode, grant.is_active) == ("metered", True)
+    # The period that is paid already now has a plan with credit: granted, and only once.
+    assert wallet(scene, begun) == 10_000_000
+    settle(scene, begun)
+    assert wallet(scene, begun) == 10_000_000
+    back = plan.change(scene.ctx, begun.owner.account.id, changed.id, "personal", USER)
+    assert back.plan == "personal"
+    again = plan.change(scene.ctx, begun.owner.account.id, changed.id, "metered", USER)
+    assert again.plan == "metered"
+    assert wallet(scene, begun) == 10_000_000
+    books_are_right(scene)
+
+
+def test_a_cancellation_can_be_taken_back_until_it_takes_effect(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    account, subscription = begun.owner.account.id, row(scene, begun).id
+    assert plan.cancel(scene.ctx, account, subscription, USER).is_ending
+    assert plan.cancel(scene.ctx, account, subscription, USER).is_ending
+    assert not plan.undo(scene.ctx, account, subscription, USER).is_ending
+    assert not plan.undo(scene.ctx, account, subscription, USER).is_ending
+    plan.cancel(scene.ctx, account, subscription, USER)
+    scene.vendor.renew(row(scene, begun).reference)
+    settle(scene, begun)
+    assert row(scene, begun).state == "canceled"
+    with pytest.raises(IllegalMove):
+        plan.undo(scene.ctx, account, subscription, USER)
+
+
+def test_another_account_s_subscription_is_not_found(engine_context: Scene) -> None:
+    scene = engine_context
+    mine, theirs = scene.live(), scene.live("eve@example.com")
+    for act in (plan.cancel, plan.undo, plan.accept_price):
+        with pytest.raises(NotFound):
+            act(scene.ctx, mine.owner.account.id, row(scene, theirs).id, USER)
+    with pytest.raises(NotFound):
+        plan.change(scene.ctx, mine.owner.account.id, row(scene, theirs).id, "metered", USER)
+    with pytest.raises(NotFound):
+        plan.reactivate(scene.ctx, mine.owner, theirs.instance.id)
+    assert not row(scene, theirs).is_ending
+
+
+def test_a_returned_payment_is_booked_by_what_the_vendor_says(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    (receipt,) = rows(scene, Receipt, begun)
+    vendor = scene.ctx.payments["sandbox"]
+    for number, amount in enumerate((4_000_000, 5_000_000)):
+        vendor.refund(receipt.reference, amount, f"key-{number}")
+        for _ in range(2):
+            settle(scene, begun)
+    (receipt,) = rows(scene, Receipt, begun)
+    assert receipt.refunded_micros == 9_000_000
+    assert scene.count("ledger_entry", "kind = 'refund'") == scene.count("ledger_entry", "kind = 'plan_returned'") == 2
+    assert wallet(scene, begun) == 0
+    books_are_right(scene)
+
+
+def test_money_for_a_deleted_assistant_goes_back_and_its_agreement_ends(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        lifecycle.ask_delete(db, scene.ctx, begun.instance.id, USER)
+    reference = row(scene, begun).reference
+    scene.vendor.renew(reference)
+    assert begun.checkout
+    assert settle(scene, begun) == settlement.UNWANTED
+    payments.give_back(begun.checkout.id)
+    assert settle(scene, begun) != settlement.UNWANTED
+    first, second = sorted(rows(scene, Receipt, begun), key=lambda one: one.created_at)
+    assert (first.refunded_micros, second.refunded_micros) == (0, second.amount_micros)
+    assert row(scene, begun).state == "canceled"
+    books_are_right(scene)
+
+
+def test_what_was_read_before_something_newer_changes_nothing(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    assert begun.checkout
+    old = scene.ctx.payments["sandbox"].fetch(scene.reference(begun))
+    asked_at = scene.ctx.clock.now()
+    scene.ctx.clock.advance(timedelta(minutes=1))
+    plan.cancel(scene.ctx, begun.owner.account.id, row(scene, begun).id, USER)
+    with scene.ctx.db.tx() as db:
+        settlement.equalise(db, scene.ctx, checkouts.get(db, begun.checkout.id), old, asked_at)
+    assert row(scene, begun).is_ending
+
+
+def test_a_second_metered_assistant_needs_no_second_payment(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    form = Form("Bo", "", "metered", "personal", {})
+    with scene.ctx.db.tx() as db:
+        ledger.credit(
+            db,
+            key="t1",
+            ledger_account_id=access.wallet_of(db, scene.ctx, begun.owner.account.id),
+            amount_micros=5_000_000,
+            now=scene.ctx.clock.now(),
+        )
+    second = checkout.add_instance(scene.ctx, begun.owner, form)
+    assert second.checkout is None
+    assert scene.instance(second.instance.id).state == State.PROVISIONING
+    with scene.ctx.db.read() as db:
+        assert subscriptions.covered(db, row(scene, begun).id) == [begun.instance.id, second.instance.id]
+    checkout.add_instance(scene.ctx, begun.owner, dataclasses.replace(form, assistant_name="Cy"))
+    with pytest.raises(Conflict):
+        checkout.add_instance(scene.ctx, begun.owner, dataclasses.replace(form, assistant_name="Di"))
+    # Deleting one of three ends nothing; the agreement still pays for the others.
+    with scene.ctx.db.tx() as db:
+        operation = lifecycle.ask_delete(db, scene.ctx, begun.instance.id, USER)
+    lifecycle.end_subscription(begun.instance.id, operation.id)
+    settle(scene, begun)
+    assert row(scene, begun).state == "active"
+
+
+def test_who_comes_back_pays_anew_and_keeps_the_assistant(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    with pytest.raises(Conflict):
+        plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
+    scene.vendor.end(row(scene, begun).reference)
+    settle(scene, begun)
+    again = plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
+    assert plan.reactivate(scene.ctx, begun.owner, begun.instance.id).checkout_url == again.checkout_url
+    scene.pay(again)
+    assert row(scene, begun).state == "active"
+    assert row(scene, begun).checkout_id == (again.checkout and again.checkout.id)
+    assert scene.count("operation", "kind = 'provision'") == 1
+    with scene.ctx.db.tx() as db:
+        lifecycle.ask_delete(db, scene.ctx, begun.instance.id, USER)
+    with pytest.raises(IllegalMove):
+        plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
+
+
+def test_the_vendor_s_customer_is_used_again_and_never_another_account_s(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        reference = customers.find(db, begun.owner.account.id, "sandbox")
+        assert reference
+        customers.remember(db, "acc_other", "sandbox", reference, scene.ctx.clock.now())
+        assert customers.find(db, "acc_other", "sandbox") is None
+        assert customers.account_of(db, "sandbox", reference) == begun.owner.account.id
+    assert plan.portal_url(scene.ctx, begun.owner.account.id).startswith("http")
+    assert plan.saved_method(scene.ctx, begun.owner.account.id)
+    assert [one.amount_micros for one in plan.list_invoices(scene.ctx, begun.owner.account.id)] == [29_000_000]
+    stranger = scene.sign_up("new@example.com")
+    assert plan.list_invoices(scene.ctx, stranger.owner.account.id) == []
+    with pytest.raises(NotFound):
+        plan.portal_url(scene.ctx, stranger.owner.account.id)
+
+
+def test_a_plan_with_too_few_places_is_refused(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    with scene.ctx.db.tx() as db:
+        ledger.credit(
+            db,
+            key="t2",
+            ledger_account_id=access.wallet_of(db, scene.ctx, begun.owner.account.id),
+            amount_micros=5_000_000,
+            now=scene.ctx.clock.now(),
+        )
+    checkout.add_instance(scene.ctx, begun.owner, Form("Bo", "", "metered", "personal", {}))
+    with pytest.raises(Invalid, match="you have 2"):
+        plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "personal", USER)
+
+
+def test_a_payment_is_one_receipt_also_when_two_settle_at_once(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    assert begun.checkout
+    with scene.ctx.db.tx() as db:
+        known = checkouts.get(db, begun.checkout.id)
+        payment = VendorPayment("pay_x", 1_000_000, fee_micros=7)
+        assert checkouts.add_receipt(db, known, payment, scene.ctx.clock.now())[1]
+        later = dataclasses.replace(payment, fee_micros=None, dispute="open")
+        receipt, is_new = checkouts.add_receipt(db, known, later, scene.ctx.clock.now())
+        assert (is_new, receipt.fee_micros, receipt.dispute) == (False, 7, "open")
+        assert db.get_one(Instance, begun.instance.id).paid_at
