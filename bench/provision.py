@@ -1,7 +1,8 @@
 """Seconds from payment to the first answer, per step, beside `openclaw fleet create`; memory per assistant.
 
-Per runtime: `cold` (a new installation: empty state, no verdict and no compile cache), `repeated` (the next
-customer of the same installation) and `restarted` (the same assistant again: its state and compile cache kept).
+Per runtime: `cold` (the first customer of a new installation that has just said `ready`: empty state), `repeated`
+(the next customer) and `restarted` (the same assistant again: its state and compile cache kept). `prepared` is what a
+new installation takes until it is ready, OpenClaw's download aside; fleet is given its image as well.
 A shared or small machine moves wall times, so the CPU seconds that a gateway used until it was active stand beside.
 """
 
@@ -39,6 +40,7 @@ IDLE_SECONDS = 60
 """After a turn; until then the gateway keeps what it needed for it."""
 
 TIMES = (
+    "prepared",
     "active",
     "answer",
     "first_answer",
@@ -103,10 +105,12 @@ def _measure(folder: Path, runtime: str) -> list[Sample]:
     if runtime == "docker":
         env["DOCKER_BASE"] = docker_lab.base()
     with Demo(folder, **env) as demo, _wiped(demo, runtime):
+        began = time.monotonic()
         demo.start()
+        prepared = time.monotonic() - began
         usage = _docker_usage if runtime == "docker" else _process_usage(demo)
         first = demo.join("cold@example.com")
-        found = [_first_minute(first, runtime, "cold", usage)]
+        found = [{**_first_minute(first, runtime, "cold", usage), "prepared": prepared}]
         first.request("DELETE", first.path)
         first.wait_for("deleted")
         second = demo.join("repeated@example.com")

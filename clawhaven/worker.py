@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from clawhaven.context import Context
 from clawhaven.core.logs import get_logger
-from clawhaven.workflows import health
+from clawhaven.workflows import health, preparation
 from clawhaven.workflows.engine import Engine
 from clawhaven.workflows.schedule import SCHEDULES
 
@@ -23,6 +23,7 @@ def working(ctx: Context) -> Iterator[Engine]:
     engine.apply_schedules(SCHEDULES)
     with ctx.db.tx() as db:
         health.ask_at_startup(db, ctx, engine.executor_id)
+    preparation.begin(ctx)
     stop = threading.Event()
     threads = [
         provider.start(stop)

@@ -97,17 +97,19 @@ def demo(
 ) -> None:
     """Run the whole product on embedded defaults: no account anywhere. Ctrl-C stops everything it started."""
     from clawhaven.cli import hosting
+    from clawhaven.workflows import preparation
 
     settings = _settings(platform_port=port, data_dir=data, log_level="WARNING", log_format="text")
     if settings.is_production:
         _give_up("`demo` is for trying things out; ENVIRONMENT=production needs `serve`.")
     hosting.refuse_taken_port(settings)
     ctx = _start(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # undoes what is under way, as Ctrl-C does
     print("Preparing the assistant's software (the first time this downloads OpenClaw) …", flush=True)
     for name, runtime in ctx.runtimes.items():
         missing = runtime.missing()
         try:
-            runtime.prepare()
+            preparation.prepare(ctx, name)
         except ProviderError as error:
             fixes = "".join(f"\n  {one.what}: {one.fix}" for one in missing)
             _give_up(f"The runtime {name} cannot be prepared: {error.message}{fixes}")

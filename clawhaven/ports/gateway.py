@@ -31,6 +31,9 @@ class ChatEvent:
 class Gateway(Protocol):
     """Client for a gateway's own control interfaces. Raises ProviderError only."""
 
+    def has_started(self, address: GatewayAddress) -> bool | None:
+        """Cheap enough to ask a booting gateway ten times a second. None when nobody answers yet; never raises."""
+
     def health(self, address: GatewayAddress) -> Health:
         """Probes and channel states. Never raises for a gateway that is down: everything is False."""
 

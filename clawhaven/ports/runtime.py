@@ -59,6 +59,7 @@ class Observation:
     oom_killed: bool = False
     started_at: datetime | None = None
     memory_bytes: int | None = None
+    """Only when it was asked for."""
     detail: str = ""
 
 
@@ -96,8 +97,8 @@ class Runtime(Protocol):
     def list(self) -> list[str]:
         """Instance ids for which anything of ours exists here (for orphan detection)."""
 
-    def observe(self, placement: Placement) -> Observation:
-        """What is there now. Gone is `absent`, not an error."""
+    def observe(self, placement: Placement, *, with_memory: bool = False) -> Observation:
+        """What is there now, in milliseconds; gone is `absent`, not an error. Memory costs up to a second more."""
 
     def read(self, placement: Placement, path: str) -> str | None:
         """One file of the instance by its relative path, or None when it does not exist."""

@@ -9,7 +9,6 @@ from clawhaven.context import Context
 from clawhaven.core.errors import AppError
 from clawhaven.core.logs import get_logger, redact
 from clawhaven.instances import placement as places
-from clawhaven.instances.drafts import GATEWAY_PURPOSE
 from clawhaven.instances.models import Instance
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import GatewayAddress
@@ -20,7 +19,15 @@ log = get_logger("clawhaven.boot")
 RETRIABLE_EXIT = 78
 """Both "config wrong" and "starved at start-up": a plain start is tried once more before it counts as an error."""
 
-POLL_SECONDS = 0.25
+LOOK_SECONDS = 1.0
+"""How often a booting gateway's row and its runtime are looked at: a crash or a wish to delete can wait so long."""
+
+SILENT_POLL_SECONDS = 0.3
+"""How often one is asked that does not answer at all yet. It answers a second or two before it has started."""
+
+POLL_SECONDS = 0.1
+"""How often one is asked that answers. The machine's cores belong to its boot, so it is the cheapest question."""
+
 SLOT_POLL_SECONDS = 1.0
 
 
@@ -49,42 +56,62 @@ def wait_ready(ctx: Context, instance_id: str) -> dict[str, Any]:
 
     Raises ProviderError: `gateway_exited`, `out_of_memory` or `not_ready`, with the gateway's last words.
     """
-    deadline = time.monotonic() + ctx.settings.start_timeout_seconds
-    retried = False
-    problem = "no answer"
-    while time.monotonic() < deadline:
+    now = time.monotonic()
+    deadline, look_at = now + ctx.settings.start_timeout_seconds, now
+    watch, address, problem = _Watch(ctx, instance_id), None, "no answer"
+    while now < deadline:
         if engine.is_stopping():
             raise engine.Interrupted
-        refuse_unwanted(ctx, instance_id)
-        instance, _ = files.load(ctx, instance_id)
+        if now >= look_at:
+            address, look_at = watch.look(), now + LOOK_SECONDS
+        has_started = ctx.gateway.has_started(address) if address else None
+        if has_started and address:
+            health = ctx.gateway.health(address)
+            if health.started and health.authenticated:
+                return {"version": health.version}
+            problem = "; ".join(health.problems.values()) or "not started yet"
+        elif has_started is not None:
+            problem = "not started yet"
+        # One that has started and refuses our token is asked no more often than a silent one.
+        engine.pause(POLL_SECONDS if has_started is False else SILENT_POLL_SECONDS)
+        now = time.monotonic()
+    raise ProviderError(
+        f"not ready after {ctx.settings.start_timeout_seconds} s: {redact(problem)[:300]}",
+        permanent=True,
+        code="not_ready",
+    )
+
+
+class _Watch:
+    """Over one booting gateway: that it is still wanted, and still there. One that stopped is started once more."""
+
+    def __init__(self, ctx: Context, instance_id: str) -> None:
+        self._ctx, self._instance_id = ctx, instance_id
+        self._is_retried = False
+
+    def look(self) -> GatewayAddress | None:
+        """Where it answers or will answer; None right after another start. Raises ProviderError, AppError."""
+        ctx = self._ctx
+        refuse_unwanted(ctx, self._instance_id)
+        instance, _ = files.load(ctx, self._instance_id)
         runtime, placed = ctx.runtime(instance.runtime), instance.placement
         if placed is None:
             raise ProviderError("the assistant has no place", permanent=True, code="not_placed")
         seen = runtime.observe(placed)
         if seen.oom_killed:
             raise ProviderError("the gateway ran out of memory", permanent=True, code="out_of_memory")
-        if seen.status in ("exited", "stopped", "absent"):
-            if retried or seen.exit_code not in (None, RETRIABLE_EXIT):
-                raise ProviderError(
-                    f"the gateway stopped while starting (exit {seen.exit_code}): {_last_words(ctx, instance)}",
-                    permanent=True,
-                    code="gateway_exited",
-                )
-            retried = True
-            log.warning("the gateway stopped while starting; starting it once more", instance=instance_id)
-            runtime.start(placed)
-        elif seen.address:
-            address = GatewayAddress(seen.address, ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE))
-            health = ctx.gateway.health(address)
-            if health.started and health.authenticated:
-                return {"version": health.version}
-            problem = "; ".join(health.problems.values()) or "not started yet"
-        engine.pause(POLL_SECONDS)
-    raise ProviderError(
-        f"not ready after {ctx.settings.start_timeout_seconds} s: {redact(problem)[:300]}",
-        permanent=True,
-        code="not_ready",
-    )
+        if seen.status == "running":
+            return files.address_at(ctx, instance, seen.address) if seen.address else None
+        if self._is_retried or seen.exit_code not in (None, RETRIABLE_EXIT):
+            raise ProviderError(
+                f"the gateway stopped while starting (exit {seen.exit_code}): {_last_words(ctx, instance)}",
+                permanent=True,
+                code="gateway_exited",
+            )
+        self._is_retried = True
+        log.warning("the gateway stopped while starting; starting it once more", instance=self._instance_id)
+        runtime.start(placed)
+        return None
 
 
 def wait_channels(ctx: Context, instance_id: str, timeout_seconds: float = 60) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ APIS: dict[str, config.ModelApi] = {"openai": "openai-completions"}
 """Upstream -> the gateway's word for the dialect; every other upstream speaks Anthropic Messages."""
 
 
-SHAPE_PORT = 18789
+SHAPE_ID, SHAPE_NAME, SHAPE_PORT = "ins_0", "Assistant", 18789
+"""What stands for an assistant's id, name and port in a configuration that OpenClaw is asked about."""
 
 LEARNED = frozenset({"USER.md", "IDENTITY.md"})
 
@@ -92,10 +94,23 @@ def check_config(ctx: Context, instance: Instance, text: str) -> None:
     """
     tree = json.loads(text)
     tree["gateway"]["port"] = SHAPE_PORT
-    tree["agents"]["entries"]["main"]["identity"]["name"] = "Assistant"
-    problems = ctx.runtime(instance.runtime).validate(json.dumps(tree, indent=2).replace(instance.id, "ins_0"))
+    tree["agents"]["entries"]["main"]["identity"]["name"] = SHAPE_NAME
+    problems = ctx.runtime(instance.runtime).validate(json.dumps(tree, indent=2).replace(instance.id, SHAPE_ID))
     if problems:
         raise ProviderError("; ".join(problems)[:500], permanent=True, code="config_invalid")
+
+
+def check_default_shape(ctx: Context, runtime: str, model: str) -> None:
+    """Ask ahead what `check_config` will ask for the next new assistant on this runtime with this model."""
+    layout = ctx.runtime(runtime).layout(SHAPE_ID, SHAPE_PORT)
+    instance = _stand_in(runtime, model)
+    check_config(ctx, instance, render_config(ctx, instance, [], layout))
+
+
+def render_rehearsal(ctx: Context, runtime: str, model: str, layout: Layout) -> list[File]:
+    """The files of a gateway that nobody owns, boots once and opens no door: its secrets are made up here."""
+    made_up = config.build_secrets(secrets.token_hex(32), secrets.token_hex(32), {})
+    return [File(CONFIG, render_config(ctx, _stand_in(runtime, model), [], layout)), File(SECRETS, made_up)]
 
 
 def apply_config(ctx: Context, instance_id: str, *, with_workspace: bool = False) -> None:
@@ -113,6 +128,11 @@ def apply_config(ctx: Context, instance_id: str, *, with_workspace: bool = False
     runtime.apply(placement, [*files, *(render_workspace(ctx, instance) if with_workspace else [])])
 
 
+def address_at(ctx: Context, instance: Instance, url: str) -> GatewayAddress:
+    """The gateway at this URL, with the token that opens it."""
+    return GatewayAddress(url, ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE))
+
+
 def address(ctx: Context, instance: Instance) -> GatewayAddress | None:
     """Where this instance's gateway answers now, or None when it does not run."""
     if instance.placement is None or instance.runtime not in ctx.runtimes:
@@ -120,12 +140,16 @@ def address(ctx: Context, instance: Instance) -> GatewayAddress | None:
     seen = ctx.runtimes[instance.runtime].observe(instance.placement)
     if seen.status != "running" or seen.address is None:
         return None
-    return GatewayAddress(seen.address, ctx.keys.open(instance.gateway_token, GATEWAY_PURPOSE))
+    return address_at(ctx, instance, seen.address)
 
 
 def port_of(placement: Placement) -> int:
     """The loopback port, which every runtime of ours keeps in its placement under `port`."""
     return int(placement["port"])
+
+
+def _stand_in(runtime: str, model: str) -> Instance:
+    return Instance(id=SHAPE_ID, name=SHAPE_NAME, model=model, runtime=runtime)
 
 
 def _section(ctx: Context, connection: Connection) -> tuple[dict[str, Any], dict[str, str]]:

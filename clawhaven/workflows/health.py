@@ -63,8 +63,7 @@ def look(ctx: Context, instance: Instance) -> tuple[str, bool, str]:
         if seen.status != "running":
             why = "ran out of memory" if seen.oom_killed else f"exit {seen.exit_code}"
             return seen.status, False, f"{seen.status} ({why})"
-        address = files.address(ctx, instance)
-        answer = ctx.gateway.health(address) if address else None
+        answer = ctx.gateway.health(files.address_at(ctx, instance, seen.address)) if seen.address else None
     except ProviderError as error:
         return "unknown", False, error.message
     if answer is None or not answer.live:

@@ -77,7 +77,7 @@ class FolderRuntime:
     def list(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir() if path.is_dir())
 
-    def observe(self, placement: Placement) -> Observation:
+    def observe(self, placement: Placement, *, with_memory: bool = False) -> Observation:
         if self.fault("DOWN"):
             raise ProviderError("the engine does not answer", code="docker_down")
         folder = self.root / placement["folder"]
@@ -126,6 +126,10 @@ class FolderGateway:
 
     def __init__(self, runtime: FolderRuntime) -> None:
         self.runtime = runtime
+
+    def has_started(self, address: GatewayAddress) -> bool | None:
+        health = self.health(address)
+        return health.started if health.live else None
 
     def health(self, address: GatewayAddress) -> Health:
         running = Path(address.url.removeprefix("folder://")) / "RUNNING"

@@ -52,6 +52,11 @@ class OpenClaw:
         self._opening = threading.Lock()
         self._rpc: Rpc | None = None
 
+    def has_started(self, address: GatewayAddress) -> bool | None:
+        """`/startupz` alone. It costs the gateway 10 ms, `health` a hundred. Never raises."""
+        startup = self._open().probe(address, "/startupz")
+        return None if startup is None else _has_started(startup)
+
     def health(self, address: GatewayAddress) -> Health:
         """The probes' bodies (an unknown path answers 200 too) and `channels.status`. Never raises."""
         rpc = self._open()
@@ -59,7 +64,7 @@ class OpenClaw:
         if live.get("ok") is not True:
             return Health(live=False, started=False, authenticated=False)
         startup = rpc.probe(address, "/startupz") or {}
-        is_started = startup.get("ok") is True and startup.get("status") == "started"
+        is_started = _has_started(startup)
         version = plain(startup.get("version"), LONGEST_WORD) or None
         patience = min(STATUS_SECONDS, self._options.gateway_timeout_seconds)
         try:
@@ -203,6 +208,10 @@ class _Turn:
     def _history(self, socket: Socket) -> Mapping[str, Any]:
         params = {"sessionKey": self.session, "limit": HISTORY_LINES}
         return mapping(socket.call("chat.history", params, 30))
+
+
+def _has_started(startup: Mapping[str, Any]) -> bool:
+    return startup.get("ok") is True and startup.get("status") == "started"
 
 
 def _lines(history: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -71,6 +71,13 @@ def check_port(port: int) -> None:
             raise ProviderError(f"Port {port} cannot be used: {error.strerror}", code="port_taken") from error
 
 
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def spawn(run: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path, lock: int) -> None:
     """Start `argv` under a keeper in a session of its own. The lock goes with it. Raises OSError."""
     for name in ("run.json", "exit.json"):
@@ -112,12 +119,10 @@ def gateway_among(run: Path, members: Sequence[psutil.Process]) -> psutil.Proces
     return next((process for process in members if process.pid == pid), None)
 
 
-def started_at(process: psutil.Process) -> datetime | None:
-    """When this process began, or None when it is gone."""
-    try:
-        return datetime.fromtimestamp(process.create_time(), UTC)
-    except psutil.Error:
-        return None
+def started_at(run: Path) -> datetime | None:
+    """When the keeper started the gateway, or None in the instant before it has noted it."""
+    moment = read_note(run, "run.json").get("started_at")
+    return None if moment is None else datetime.fromtimestamp(moment, UTC)
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +29,25 @@ class Checker:
 
     def __init__(self, engine: Engine, image: Image, home: str, cache: Path) -> None:
         self._engine, self._image, self._home, self._cache = engine, image, home, cache
+        # Many who bring the same text at once wait for one answer; 16 locks serve all texts.
+        self._asking = tuple(threading.Lock() for _ in range(16))
 
     def validate(self, config: str) -> list[str]:
         """Problems as `path: message`; empty when valid. Raises ProviderError when no verdict can be had."""
         image = self._image.require()
         key = hashlib.sha256(f"{image}\0{config}".encode()).hexdigest()
         kept = self._cache / f"{key}.json"
-        try:
-            known: list[str] = json.loads(kept.read_text())
-            return known
-        except (OSError, ValueError):
-            pass
-        problems = self._ask(image, config)
-        with words("keeping a verdict"):
-            self._cache.mkdir(parents=True, exist_ok=True)
-            draft = kept.with_suffix(f".{id(problems)}")
-            draft.write_text(json.dumps(problems))
-            draft.replace(kept)
-        return problems
+        with self._asking[int(key[0], 16)]:
+            with contextlib.suppress(OSError, ValueError):
+                known: list[str] = json.loads(kept.read_text())
+                return known
+            problems = self._ask(image, config)
+            with words("keeping a verdict"):
+                self._cache.mkdir(parents=True, exist_ok=True)
+                draft = kept.with_suffix(f".{id(problems)}")
+                draft.write_text(json.dumps(problems))
+                draft.replace(kept)
+            return problems
 
     def sweep(self) -> None:
         """Remove what a kill in the middle of a check left behind."""

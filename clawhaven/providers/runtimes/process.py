@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ import psutil
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.runtime import File, Layout, Missing, Observation, Placement, Spec
-from clawhaven.providers.runtimes import detached, keeper, labelled, toolchain, validation
+from clawhaven.providers.runtimes import compiled, detached, keeper, labelled, toolchain, validation
 from clawhaven.providers.runtimes.files import explain, read_file, write_file
 
 HEAP_SHARE = 0.75
 """Part of an instance's memory that V8's heap may take; the rest is Node itself and its helper processes."""
 
 KILLED = 128 + 9
+
+COMPILED = "state/cache/compile"
+REHEARSAL = "rehearsal"
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PASSED_ON = ("TZ", "NODE_EXTRA_CA_CERTS")
@@ -46,6 +49,7 @@ class Process:
         """This runtime has no settings of its own."""
 
     def __init__(self, options: Options, settings: Settings) -> None:
+        self._options = options
         self._settings = settings
         self._home = settings.instances_dir
 
@@ -82,6 +86,20 @@ class Process:
         """OpenClaw's own verdict on a configuration. Raises ProviderError `validate_failed`."""
         return validation.validate(self._toolchain(), config, self._settings.cache_dir)
 
+    def warm_up(self, files_for: Callable[[Layout], Sequence[File]], memory_bytes: int) -> None:
+        """Boot a gateway nobody owns and keep what Node compiled, for every later `create`: 15 seconds, then nothing.
+
+        `files_for` gives its files, `memory_bytes` is that of later instances. Raises ProviderError and OSError.
+        """
+        kept = self._compiled()
+        if kept.is_dir():
+            return
+        home = self._settings.cache_dir / "rehearsal"
+        stage = Process(self._options, self._settings.model_copy(update={"customers_dir": home}))
+        port = detached.free_port()
+        spec = Spec(REHEARSAL, port, files_for(stage.layout(REHEARSAL, port)), memory_bytes)
+        compiled.rehearse(stage, spec, stage._root(REHEARSAL) / COMPILED, kept)
+
     def create(self, spec: Spec) -> Placement:
         """Write the files and start, or find it running. Raises ProviderError `port_taken`, `disk_full`."""
         root = self._root(spec.instance_id)
@@ -91,9 +109,12 @@ class Process:
         placement["heap_mb"] = int(spec.memory_bytes * HEAP_SHARE) // 1024**2
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_new = not (root / "state").exists()
             for directory in (root, root / "state", root / "secrets", root / "run"):
                 directory.mkdir(mode=0o700, exist_ok=True)
             keeper.write(str(root / "placement.json"), placement)
+            if is_new and self._compiled().is_dir():
+                shutil.copytree(self._compiled(), root / COMPILED)
         except OSError as error:
             raise explain(error, root) from error
         self.apply(placement, spec.files)
@@ -117,20 +138,21 @@ class Process:
             found |= {path.name for path in self._home.iterdir() if path.is_dir() and _ID.fullmatch(path.name)}
         return sorted(found)
 
-    def observe(self, placement: Placement) -> Observation:
-        """What is there now. The exit code is unknown only when the keeper was killed too."""
+    def observe(self, placement: Placement, *, with_memory: bool = False) -> Observation:
+        """What is there now. The exit code is unknown only when the keeper was killed too.
+
+        Memory means to look through the machine's process table and at every page that the gateway has.
+        """
         root = self._root(_id(placement))
         if not (root / "placement.json").exists():
             return Observation("absent")
         if not detached.is_running(root / "run"):
             return _ended(root / "run")
-        members = labelled.find(self._home, _id(placement))
-        gateway = detached.gateway_among(root / "run", members)
         return Observation(
             "running",
             address=f"http://127.0.0.1:{placement['port']}",
-            started_at=None if gateway is None else detached.started_at(gateway),
-            memory_bytes=labelled.memory_bytes(members),
+            started_at=detached.started_at(root / "run"),
+            memory_bytes=labelled.memory_bytes(labelled.find(self._home, _id(placement))) if with_memory else None,
         )
 
     def read(self, placement: Placement, path: str) -> str | None:
@@ -194,6 +216,11 @@ class Process:
             raise ProviderError(f"not an instance id: {instance_id!r}", permanent=True, code="bad_id")
         return self._home / instance_id
 
+    def _compiled(self) -> Path:
+        """Named by the installation whose code it is; another Node or other flags of V8 just do not use it."""
+        installed = self._toolchain().entry.parents[2]
+        return installed.with_name(f"{installed.name}.compiled")
+
     def _toolchain(self) -> toolchain.Toolchain:
         return toolchain.install(self._settings.cache_dir, self._settings.openclaw_version)
 
@@ -213,7 +240,7 @@ class Process:
             "OPENCLAW_CONFIG_PATH": str(state / "openclaw.json"),
             "OPENCLAW_NO_RESPAWN": "1",
             # Not shared between instances: one could plant code for the others in it.
-            "NODE_COMPILE_CACHE": str(state / "cache" / "compile"),
+            "NODE_COMPILE_CACHE": str(self._root(instance_id) / COMPILED),
             # Without this word OpenClaw starts itself a second time to move that cache: 60 MB and a process more,
             # and the gateway proper would not hold the lock.
             "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",

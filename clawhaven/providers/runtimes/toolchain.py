@@ -7,6 +7,7 @@ OpenClaw's own runs (`allowScripts` in package.json; npm refuses scripts that no
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -103,7 +104,7 @@ def install(cache_dir: Path, version: str) -> Toolchain:
 def run(
     argv: list[str], *, env: dict[str, str], cwd: Path, timeout: float, keep_open: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in its own session; on timeout the whole session is killed.
+    """Run a command to its end in its own session; on timeout, and at our own exit, the whole session is killed.
 
     Raises subprocess.TimeoutExpired and OSError.
     """
@@ -119,12 +120,26 @@ def run(
         start_new_session=True,
         pass_fds=keep_open,
     ) as process:
+        _running.add(process)
         try:
             out, err = process.communicate(timeout=timeout)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+        finally:
+            _running.discard(process)
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread in the background may still wait for its command when this process ends."""
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _lock() -> bytes:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from clawhaven.providers.runtimes.toolchain import Toolchain, run
 TIMEOUT_SECONDS = 60
 VERDICTS_KEPT = 500
 
+_ASKING = tuple(threading.Lock() for _ in range(16))
+"""Many who bring the same text at once wait for one answer; 16 locks serve all texts."""
+
 
 def validate(tools: Toolchain, config: str, cache_dir: Path) -> list[str]:
     """Problems of `config`, `path: message` each; 1.5 to 3 seconds, or none for a text it has judged before.
@@ -25,12 +29,13 @@ def validate(tools: Toolchain, config: str, cache_dir: Path) -> list[str]:
     """
     digest = hashlib.sha256(f"{tools.version}\n{config}".encode()).hexdigest()
     verdicts = cache_dir / "verdicts"
-    with contextlib.suppress(OSError, ValueError):
-        return [str(problem) for problem in json.loads((verdicts / digest).read_text())]
-    problems = _ask(tools, config, cache_dir)
-    with contextlib.suppress(OSError):
-        _remember(verdicts, digest, problems)
-    return problems
+    with _ASKING[int(digest[0], 16)]:
+        with contextlib.suppress(OSError, ValueError):
+            return [str(problem) for problem in json.loads((verdicts / digest).read_text())]
+        problems = _ask(tools, config, cache_dir)
+        with contextlib.suppress(OSError):
+            _remember(verdicts, digest, problems)
+        return problems
 
 
 def _ask(tools: Toolchain, config: str, cache_dir: Path) -> list[str]:

@@ -48,6 +48,7 @@ def test_a_started_gateway_is_live_started_and_knows_us(cell: Cell) -> None:
     health = cell.gateway.health(cell.address)
     assert (health.live, health.started, health.authenticated) == (True, True, True)
     assert (health.version, dict(health.channels), dict(health.problems)) == ("2026.9.6", {}, {})
+    assert cell.gateway.has_started(cell.address) is True
 
 
 def test_a_wrong_token_is_told_apart_from_a_gateway_that_is_down(cell: Cell) -> None:
@@ -59,6 +60,7 @@ def test_a_wrong_token_is_told_apart_from_a_gateway_that_is_down(cell: Cell) -> 
     assert (refused.value.code, refused.value.permanent) == ("gateway_unauthorized", True)
     nobody = GatewayAddress(f"http://127.0.0.1:{free_port()}", TOKEN)
     assert not cell.gateway.health(nobody).live
+    assert cell.gateway.has_started(nobody) is None
     for method in ("config.get", "sessions.list"):
         with pytest.raises(ProviderError) as caught:
             cell.gateway.call(nobody, method)

@@ -39,7 +39,8 @@ def test_lifecycle(runtime: Docker, engine: docker.DockerClient, instance_id: st
     placement = runtime.create(lab.small_spec(instance_id, port))
     assert runtime.find(instance_id) == placement
     assert runtime.list() == [instance_id]
-    seen = runtime.observe(placement)
+    assert runtime.observe(placement).memory_bytes is None
+    seen = runtime.observe(placement, with_memory=True)
     assert (seen.status, seen.address) == ("running", f"http://127.0.0.1:{port}")
     assert seen.started_at is not None
     assert seen.started_at.tzinfo is not None

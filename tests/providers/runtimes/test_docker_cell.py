@@ -185,7 +185,7 @@ def gateway(real: Docker) -> Iterator[dict[str, Any]]:
 
 def test_a_real_gateway_answers(real: Docker, gateway: dict[str, Any]) -> None:
     assert json.loads(get(gateway["address"], "/healthz")[1]) == {"ok": True, "status": "live"}
-    seen = real.observe(gateway)
+    seen = real.observe(gateway, with_memory=True)
     assert (seen.status, seen.oom_killed) == ("running", False)
     assert seen.memory_bytes is not None
     assert 200 * 1024**2 < seen.memory_bytes < 2 * 1024**3

@@ -92,7 +92,8 @@ def wait_for_end(world: World) -> None:
 
 def test_a_gateway_outlives_the_control_plane_that_made_it(world: World) -> None:
     assert world.runtime.list() == [ID]
-    seen = world.runtime.observe(world.placement)
+    assert world.runtime.observe(world.placement).memory_bytes is None
+    seen = world.runtime.observe(world.placement, with_memory=True)
     assert (seen.status, seen.address) == ("running", world.address.url)
     assert seen.memory_bytes is not None
     assert 200_000_000 < seen.memory_bytes < 2_000_000_000

@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.providers.runtimes import toolchain
+from clawhaven.providers.runtimes import toolchain, validation
 from tests.live.openclaw import free_port, settings_for
 
 VERSION = toolchain.locked_version()
@@ -117,3 +120,41 @@ def test_openclaw_itself_judges_what_we_would_write(tmp_path: Path) -> None:
     assert any(problem.startswith("gateway.mode: ") for problem in problems)
     assert any("scopeOfDms" in problem for problem in problems)
     assert runtime.validate("not json at all") != []
+
+
+def test_a_command_of_a_background_thread_ends_with_us(tmp_path: Path) -> None:
+    program = (
+        "import sys, threading, time; from pathlib import Path; from clawhaven.providers.runtimes.toolchain import run;"
+        "argv = ['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 600'];"
+        "args = dict(env={'PATH': '/usr/bin:/bin'}, cwd=Path(sys.argv[1]), timeout=600);"
+        "threading.Thread(target=run, args=(argv,), kwargs=args, daemon=True).start();"
+        "noted = Path(sys.argv[1]) / 'pid'\nwhile not noted.exists(): time.sleep(0.02)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, timeout=60, check=True)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)
+
+
+@pytest.mark.live
+def test_many_who_ask_about_the_same_text_at_once_are_one_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    tools = toolchain.install(settings.cache_dir, VERSION)
+    asked: list[str] = []
+    honest = validation._ask
+
+    def ask(tools: toolchain.Toolchain, config: str, cache_dir: Path) -> list[str]:
+        asked.append(config)
+        return honest(tools, config, cache_dir)
+
+    monkeypatch.setattr(validation, "_ask", ask)
+    text = json.dumps({"gateway": {"mode": "nonsense"}})
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: validation.validate(tools, text, tmp_path / "cache"), range(4)))
+    assert asked == [text]
+    assert said == [said[0]] * 4
+    assert "gateway.mode" in said[0][0]

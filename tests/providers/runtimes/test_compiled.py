@@ -1,0 +1,114 @@
+"""What a rehearsal compiles, later instances start with; nothing else of it stays."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from clawhaven.core.settings import Settings
+from clawhaven.ports.gateway import GatewayAddress
+from clawhaven.ports.runtime import File, Layout, Spec
+from clawhaven.providers.gateways.openclaw import OpenClaw
+from clawhaven.providers.runtimes import labelled, toolchain
+from clawhaven.providers.runtimes.process import Process
+from tests.live.openclaw import TOKEN, files_for, free_port, settings_for, wait_until_started
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[3]
+MEMORY = 2 * 1024**3
+REHEARSE = """
+import sys
+from pathlib import Path
+from tests.providers.runtimes.test_compiled import own_cache, rehearsal_files, MEMORY
+from clawhaven.providers.runtimes.process import Process
+Process(Process.Options(), own_cache(Path(sys.argv[1]))).warm_up(rehearsal_files, MEMORY)
+"""
+
+
+def own_cache(folder: Path) -> Settings:
+    """Settings with a cache of their own that borrows the installation of the shared one."""
+    shared = settings_for(folder / "data")
+    installed = toolchain.install(shared.cache_dir, shared.openclaw_version).entry.parents[2]
+    cache = folder / "cache"
+    cache.mkdir(exist_ok=True)
+    if not (cache / installed.name).exists():
+        (cache / installed.name).symlink_to(installed)
+    return shared.model_copy(update={"cache_dir": cache})
+
+
+def rehearsal_files(layout: Layout) -> Sequence[File]:
+    return files_for(layout, "rehearsal")
+
+
+def compiled_in(folder: Path) -> dict[str, int]:
+    """Path -> size of everything Node has kept there."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_instance_starts_with_what_the_rehearsal_compiled(tmp_path: Path) -> None:
+    # Killed in the middle first: its gateway, which is nobody's child, goes with the next rehearsal.
+    settings = own_cache(tmp_path)
+    home = settings.cache_dir / "rehearsal"
+    first = subprocess.Popen([sys.executable, "-c", REHEARSE, str(tmp_path)], cwd=ROOT)
+    while not (left := labelled.find_all(home)):
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    runtime = Process(Process.Options(), settings)
+    runtime.warm_up(rehearsal_files, MEMORY)
+    assert not any(labelled.is_alive(process) for members in left.values() for process in members)
+    assert labelled.find_all(home) == {}
+    assert list(home.iterdir()) == []
+    assert runtime.list() == []
+    (kept,) = settings.cache_dir.glob("openclaw-*.compiled")
+    seed = compiled_in(kept)
+    assert len(seed) > 2000
+    assert sum(seed.values()) > 10_000_000
+
+    asked: list[Layout] = []
+    runtime.warm_up(lambda layout: asked.append(layout) or [], MEMORY)  # type: ignore[func-returns-value]
+    assert asked == [], "once is enough"
+
+    port = free_port()
+    placement = runtime.create(Spec("ins_new", port, files_for(runtime.layout("ins_new", port), "ins_new"), MEMORY))
+    try:
+        own = settings.instances_dir / "ins_new" / "state" / "cache" / "compile"
+        assert compiled_in(own).items() >= seed.items()
+        wait_until_started(OpenClaw(OpenClaw.Options(), settings), GatewayAddress(f"http://127.0.0.1:{port}", TOKEN))
+        runtime.stop(placement, 60)
+        assert len(compiled_in(own)) < 1.2 * len(seed), "Node used it: it did not compile the same anew beside it"
+        assert {path.parent.name for path in own.rglob("*") if path.is_file()} <= {
+            path.parent.name for path in kept.rglob("*") if path.is_file()
+        }
+        assert compiled_in(kept) == seed, "what an instance compiles stays its own"
+    finally:
+        runtime.destroy(placement, "ins_new")
+
+
+def test_a_rehearsal_under_way_is_not_repeated_and_ends_with_us(tmp_path: Path) -> None:
+    settings = own_cache(tmp_path)
+    home = settings.cache_dir / "rehearsal"
+    first = subprocess.Popen([sys.executable, "-c", REHEARSE.replace("import sys", HONEST), str(tmp_path)], cwd=ROOT)
+    while not labelled.find_all(home):
+        assert first.poll() is None
+        time.sleep(0.05)
+    began = time.monotonic()
+    Process(Process.Options(), settings).warm_up(rehearsal_files, MEMORY)
+    assert time.monotonic() - began < 5
+    assert first.poll() is None
+    assert labelled.find_all(home), "the other's gateway is left alone"
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 128 + signal.SIGTERM
+    assert labelled.find_all(home) == {}
+    assert not list(settings.cache_dir.glob("openclaw-*.compiled"))
+
+
+HONEST = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))"
