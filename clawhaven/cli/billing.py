@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import typer
 
+from clawhaven.cli import subscriptions, topup
 from clawhaven.cli.channels import ALL, CURSOR
 from clawhaven.cli.output import Column, count, moment, money
 from clawhaven.cli.session import current
 
-app = typer.Typer(no_args_is_help=True, help="Your money: balance, usage, ledger.")
+app = typer.Typer(no_args_is_help=True, help="Your money: balance, top-ups, plan, invoices, usage, ledger.")
+topup.register(app)
+subscriptions.register(app)
 
 BALANCE = (
     Column("Balance", ("balance_micros",), money),
     Column("Held for calls under way", ("held_micros",), money),
+    Column("Can be used", ("available_micros",), money),
+    Column("Level", ("level",)),
     Column("Usage the plan included", ("included_usage_micros",), money),
 )
 USAGE = (

@@ -81,6 +81,14 @@ class Api:
         """The answer of a DELETE."""
         return self.ask("DELETE", path)
 
+    def download(self, path: str) -> str:
+        """A file's text. Raises Failure."""
+        try:
+            response = self._http.get(f"{self.url}/api{path}", timeout=CHAT_TIMEOUT_SECONDS)
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error, CHAT_TIMEOUT_SECONDS) from None
+        return response.text if response.is_success else str(self._read(response))
+
     def pages(self, path: str) -> dict[str, Any]:
         """Every page of a list as one: `{"items": […], "next_cursor": null}`."""
         items: list[Any] = []

@@ -1,0 +1,114 @@
+"""`clawhaven billing plan|invoices|portal`: what is paid for, changing and ending it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from clawhaven.cli.channels import YES
+from clawhaven.cli.client import Api, items_of, part
+from clawhaven.cli.failures import ExitCode, Failure
+from clawhaven.cli.output import Column, moment, money
+from clawhaven.cli.session import confirm, current
+
+plan = typer.Typer(no_args_is_help=True, help="Your plan: look, change, cancel, take the cancellation back.")
+
+SUBSCRIPTION = Annotated[str | None, typer.Option("--subscription", help="Which one, where there are several (sub_…).")]
+
+SUBSCRIPTIONS = (
+    Column("ID", ("id",)),
+    Column("PLAN", ("plan",)),
+    Column("STATE", ("state",)),
+    Column("PRICE", ("amount_micros",), money),
+    Column("PAID UNTIL", ("period_end",), moment),
+    Column("ENDS THEN", ("is_ending",), lambda word: "yes" if word else "no"),
+    Column("NEW PRICE", ("new_price_micros",), money),
+    Column("PAY HERE", ("pay_url",)),
+)
+INVOICES = (
+    Column("NUMBER", ("number", "id")),
+    Column("AT", ("at",), moment),
+    Column("STATE", ("state",)),
+    Column("AMOUNT", ("amount_micros",), money),
+    Column("FOR", ("description",)),
+    Column("DOCUMENT", ("pdf_url", "url")),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `clawhaven billing`."""
+    app.add_typer(plan, name="plan")
+    app.command("invoices")(invoices)
+    app.command("portal")(portal)
+
+
+def invoices(ctx: typer.Context) -> None:
+    """Your invoices and receipts, with the addresses to download them."""
+    session = current(ctx)
+    session.output.rows(session.api().get("/billing/invoices"), INVOICES, "No invoice yet.")
+
+
+def portal(ctx: typer.Context) -> None:
+    """The payment provider's page for your payment method; its address lives for minutes."""
+    session = current(ctx)
+    answer = session.api().post("/billing/portal")
+    session.output.text(answer, str(answer.get("url")))
+
+
+@plan.command()
+def show(ctx: typer.Context) -> None:
+    """Your subscriptions."""
+    session = current(ctx)
+    session.output.rows(session.api().get("/billing/subscriptions"), SUBSCRIPTIONS, "You have no plan.")
+
+
+@plan.command()
+def change(
+    ctx: typer.Context,
+    to: Annotated[str, typer.Argument(metavar="PLAN", help="See `clawhaven billing plans`.")],
+    subscription: SUBSCRIPTION = None,
+    yes: YES = False,
+) -> None:
+    """Move to another plan now; the rest of the period is prorated."""
+    _act(ctx, subscription, "plan", {"plan": to}, f"Change to the plan {to} now?", yes)
+
+
+@plan.command()
+def cancel(ctx: typer.Context, subscription: SUBSCRIPTION = None, yes: YES = False) -> None:
+    """End the plan with its period; until then everything runs."""
+    _act(ctx, subscription, "cancel", {}, "Cancel the plan at the end of its period?", yes)
+
+
+@plan.command()
+def resume(ctx: typer.Context, subscription: SUBSCRIPTION = None) -> None:
+    """Take a cancellation back."""
+    _act(ctx, subscription, "resume", {}, "", True)
+
+
+@plan.command("accept-price")
+def accept_price(ctx: typer.Context, subscription: SUBSCRIPTION = None, yes: YES = False) -> None:
+    """Take today's price of your plan instead of the one you bought it at."""
+    _act(ctx, subscription, "accept-price", {}, "Take the new price from now on?", yes)
+
+
+def _act(
+    ctx: typer.Context, chosen: str | None, action: str, body: dict[str, Any], question: str, is_sure: bool
+) -> None:
+    session = current(ctx)
+    api = session.api()
+    wanted = chosen or _only(api)
+    confirm(question, is_sure)
+    answer = api.post(f"/billing/subscriptions/{part(wanted)}/{action}", body)
+    session.output.facts(answer, tuple(Column(one.heading.capitalize(), one.keys, one.write) for one in SUBSCRIPTIONS))
+
+
+def _only(api: Api) -> str:
+    """The account's one living subscription. Raises Failure when there is none, or more than one."""
+    living = [one for one in items_of(api.get("/billing/subscriptions")) if one.get("state") != "canceled"]
+    if not living:
+        raise Failure("You have no plan that runs.", ExitCode.NOT_FOUND, code="not_found")
+    if len(living) > 1:
+        ids = ", ".join(f"{one['id']} ({one['plan']})" for one in living)
+        raise Failure(f"There are several: {ids}.", ExitCode.USAGE, code="usage", hint="Name one with --subscription.")
+    return str(living[0]["id"])

@@ -1,0 +1,74 @@
+"""Plans and invoices from a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cli.conftest import Run
+from tests.cli.contract_server import ContractServer
+
+ONE: dict[str, Any] = {
+    "id": "sub_1",
+    "plan": "personal",
+    "state": "active",
+    "amount_micros": 29_000_000,
+    "period_end": "2026-12-21T00:00:00+00:00",
+    "is_ending": False,
+    "new_price_micros": None,
+    "pay_url": None,
+}
+
+
+def offer(server: ContractServer, *subscriptions: dict[str, Any]) -> None:
+    """What the server says of the account's subscriptions, and of any action on the first."""
+    server.answers[("GET", "/api/billing/subscriptions")] = (200, {"items": list(subscriptions), "next_cursor": None})
+    for action in ("plan", "cancel", "resume", "accept-price"):
+        server.answers[("POST", f"/api/billing/subscriptions/sub_1/{action}")] = (200, {**ONE, "is_ending": True})
+
+
+def test_the_only_plan_needs_no_name(run: Run, server: ContractServer) -> None:
+    offer(server, ONE, {**ONE, "id": "sub_0", "state": "canceled"})
+    assert "$29.00" in run("billing", "plan", "show").out
+    assert run("billing", "plan", "cancel", "--yes").code == 0
+    assert run("billing", "plan", "resume").code == 0
+    assert run("billing", "plan", "accept-price", "--yes").code == 0
+    assert run("billing", "plan", "change", "metered", "--yes").code == 0
+    posted = [(one.path.rpartition("/")[2], one.body) for one in server.seen if one.method == "POST"]
+    assert posted == [("cancel", {}), ("resume", {}), ("accept-price", {}), ("plan", {"plan": "metered"})]
+
+
+def test_what_cannot_be_undone_is_asked_first(run: Run, server: ContractServer) -> None:
+    offer(server, ONE)
+    ran = run("billing", "plan", "cancel")
+    assert (ran.code, "--yes" in ran.err) == (2, True)
+    assert [one for one in server.seen if one.method == "POST"] == []
+
+
+def test_several_plans_have_to_be_named(run: Run, server: ContractServer) -> None:
+    offer(server, ONE, {**ONE, "id": "sub_2"})
+    ran = run("billing", "plan", "cancel", "--yes")
+    assert (ran.code, "sub_2" in ran.err) == (2, True)
+    assert run("billing", "plan", "cancel", "--yes", "--subscription", "sub_1").code == 0
+
+
+def test_without_a_plan_there_is_nothing_to_change(run: Run, server: ContractServer) -> None:
+    offer(server)
+    assert run("billing", "plan", "cancel", "--yes").code == 4
+    assert "no plan" in run("billing", "plan", "show").err
+
+
+def test_invoices_and_the_vendor_s_page(run: Run, server: ContractServer) -> None:
+    invoice = {
+        "id": "in_1",
+        "number": "A-1",
+        "state": "paid",
+        "amount_micros": 29_000_000,
+        "description": "Personal",
+        "url": "https://pay.example/in_1",
+        "pdf_url": None,
+        "at": "2026-11-21T00:00:00+00:00",
+    }
+    server.answers[("GET", "/api/billing/invoices")] = (200, {"items": [invoice], "next_cursor": None})
+    server.answers[("POST", "/api/billing/portal")] = (200, {"url": "https://pay.example/portal"})
+    assert "https://pay.example/in_1" in run("billing", "invoices").out
+    assert run("billing", "portal").out.strip() == "https://pay.example/portal"
