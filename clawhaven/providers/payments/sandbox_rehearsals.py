@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from clawhaven.core.ids import new_id
 from clawhaven.providers.payments import sandbox_calendar
@@ -140,6 +140,11 @@ class Rehearsals(Office):
         """From now on this goes wrong, in every process, until it is taken back with `Trouble()`."""
         with self._inside() as desk:
             write_trouble(desk.db, trouble)
+
+    def change_trouble(self, **changes: Any) -> None:
+        """Change some fields of the present trouble. ProviderError (permanent) naming one that cannot be so."""
+        with self._inside() as desk:
+            write_trouble(desk.db, replace(read_trouble(desk.db), **changes))
 
     def push_clock(self, by: timedelta) -> None:
         """Move the vendor's calendar on and do what is due then. Ours stays: periods end early for us."""
