@@ -79,13 +79,20 @@ def open_checkout(
 
 
 def open_topup(
-    db: Session, account_id: str, amount_micros: int, provider: str, now: datetime, kind: Kind = Kind.TOPUP
+    db: Session,
+    account_id: str,
+    amount_micros: int,
+    provider: str,
+    now: datetime,
+    kind: Kind = Kind.TOPUP,
+    *,
+    checkout_id: str | None = None,
 ) -> Checkout:
     """A new open checkout that fills the wallet: on a page, or by a charge of the saved method (`auto_topup`)."""
     return _open(
         db,
         Checkout(
-            id=new_id("cho"),
+            id=checkout_id or new_id("cho"),
             account_id=account_id,
             instance_id=None,
             plan="",

@@ -51,6 +51,9 @@ def hold(
     account = LedgerAccount
     enough = account.balance_micros - account.held_micros - amount_micros >= account.floor_micros
     with db.begin_nested():
+        # The foreign key of the new row shares a lock on the account that the UPDATE below has to upgrade; on
+        # PostgreSQL two who do so at once can deadlock. So the account is taken first.
+        db.execute(sa.select(account.id).where(account.id == ledger_account_id).with_for_update(key_share=True))
         if insert_once(db, Reservation, values, "key") is None:
             return False
         held = db.execute(

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from clawhaven import metering
+from clawhaven.billing import wallet
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
-from clawhaven.core.errors import Unauthorized
+from clawhaven.core.errors import PaymentRequired, Unauthorized
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
 from clawhaven.metering import Ask, ClosedCall, Grant, OpenCall, PlanMode, Price
@@ -71,9 +72,13 @@ class Desk:
 
         def admit() -> OpenCall:
             reachable = self._reachable(grant)
-            with self._ctx.db.tx() as db:
-                now = self._ctx.clock.now()
-                return metering.open_call(db, ask, key_hash=grant.key_hash, upstreams=reachable, now=now)
+            try:
+                with self._ctx.db.tx() as db:
+                    now = self._ctx.clock.now()
+                    return metering.open_call(db, ask, key_hash=grant.key_hash, upstreams=reachable, now=now)
+            except PaymentRequired:
+                self._note_refusal(grant)
+                raise
 
         return await self._run(admit)
 
@@ -110,6 +115,14 @@ class Desk:
     def close(self) -> None:
         """Let running transactions end and stop the threads."""
         self._threads.shutdown()
+
+    def _note_refusal(self, grant: Grant) -> None:
+        """For want of credit: the wallet's rules want to know. Noted once, so that refusals cost one read each."""
+        with self._ctx.db.read() as db:
+            if wallet.is_marked(db, grant.account_id):
+                return
+        with self._ctx.db.tx() as db:
+            wallet.mark_refused(db, grant.account_id, self._ctx.clock.now())
 
     def _reachable(self, grant: Grant) -> list[str]:
         if grant.plan_mode == PlanMode.OWN_KEY:

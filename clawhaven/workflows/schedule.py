@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from clawhaven.workflows import claim, health, letters, lifecycle, payments, provision, reconcile
+from clawhaven.workflows import claim, health, letters, lifecycle, money, payments, provision, reconcile, topups
 
 SCHEDULES: list[dict[str, Any]] = [
     {"name": "health", "function": health.health_sweep, "cron": "* * * * *"},
     {"name": "calls", "function": reconcile.sweep_calls, "cron": "* * * * *"},
     {"name": "reconcile", "function": reconcile.reconcile, "cron": "*/5 * * * *"},
+    {"name": "wallets", "function": topups.sweep_wallets, "cron": "* * * * *"},
+    {"name": "money-watch", "function": money.watch_money, "cron": "*/5 * * * *"},
+    {"name": "money", "function": money.reconcile_money, "cron": "17 3 * * *"},
 ]
 
-WORKFLOWS = (claim, health, letters, lifecycle, payments, provision, reconcile)
+WORKFLOWS = (claim, health, letters, lifecycle, money, payments, provision, reconcile, topups)
 """Every module that registers workflows; importing this one registers them all."""

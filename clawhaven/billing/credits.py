@@ -1,0 +1,162 @@
+"""Usage credit: granted once per key, and what is left of it taken back once when its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from clawhaven import ledger
+from clawhaven.billing.models import CreditGrant
+from clawhaven.core.ids import new_id
+from clawhaven.ledger.entries import insert_once
+
+SOURCES = {"period": "included_credit", "coupon": "coupon", "operator": "credit"}
+"""Where credit comes from, and the kind of its ledger entry."""
+
+
+def grant(
+    db: Session,
+    *,
+    key: str,
+    account_id: str,
+    wallet_id: str,
+    amount_micros: int,
+    source: str,
+    expires_at: datetime | None,
+    note: str,
+    now: datetime,
+) -> bool:
+    """Credit a positive amount to the wallet. True the first time per `key` (at most 180 characters).
+
+    `source`: period, coupon or operator. `expires_at` None: it stays.
+    """
+    if amount_micros <= 0:
+        raise ValueError("a credit must be positive")
+    kind = SOURCES[source]
+    values = {
+        "id": new_id("crd"),
+        "key": key,
+        "account_id": account_id,
+        "source": source,
+        "amount_micros": amount_micros,
+        "granted_at": now,
+        "expires_at": expires_at,
+        "expired_micros": 0,
+    }
+    grant_id = insert_once(db, CreditGrant, values, "key")
+    if grant_id is None:
+        return False
+    ledger.credit(
+        db,
+        key=f"credit:{key}",
+        ledger_account_id=wallet_id,
+        amount_micros=amount_micros,
+        now=now,
+        kind=kind,
+        source="credits",
+        ref=grant_id,
+        note=note,
+    )
+    return True
+
+
+def due(db: Session, now: datetime, limit: int = 200) -> list[CreditGrant]:
+    """Grants whose time is over and that were not taken back yet."""
+    is_due = (CreditGrant.expires_at <= now, CreditGrant.expired_at.is_(None))
+    return list(db.scalars(select(CreditGrant).where(*is_due).order_by(CreditGrant.expires_at).limit(limit)))
+
+
+def expire(db: Session, grant_id: str, wallet_id: str, now: datetime) -> int:
+    """Take back what is left of a grant, once; returns how much, in micro-dollars.
+
+    Never more than the balance without what is held, so never below zero; the floor does not protect it. Credit is
+    spent before topped-up money, and of several credits the one that expires first.
+    """
+    ended = db.execute(
+        update(CreditGrant)
+        .where(CreditGrant.id == grant_id, CreditGrant.expires_at <= now, CreditGrant.expired_at.is_(None))
+        .values(expired_at=now)
+        .returning(CreditGrant.id)
+        .execution_options(synchronize_session="fetch")
+    ).first()
+    if ended is None:
+        return 0
+    row = db.get_one(CreditGrant, grant_id, populate_existing=True)
+    left = _left(db, row, wallet_id)
+    if left <= 0:
+        return 0
+    taken = ledger.debit_at_most(
+        db,
+        key=f"credit-expired:{row.id}",
+        ledger_account_id=wallet_id,
+        amount_micros=left,
+        now=now,
+        kind="credit_expired",
+        to="credits",
+        ref=row.id,
+        note="Unused credit expired",
+    )
+    row.expired_micros = taken
+    db.flush()
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A credit and the time in which it could be used."""
+
+    id: str
+    since: datetime
+    until: datetime
+    amount_micros: int
+
+
+def overlapping(spans: Sequence[Span], target: Span) -> list[Span]:
+    """The spans whose use can bear on what is left of `target`: those that share time with it, directly or through
+    others, and began before it ended. Pure."""
+    chosen, since = {target}, target.since
+    while True:
+        more = {one for one in spans if one.until > since and one.since < target.until} - chosen
+        if not more:
+            return sorted(chosen, key=lambda one: (one.until, one.since, one.id))
+        chosen |= more
+        since = min(one.since for one in chosen)
+
+
+def left_of(target: Span, spans: Sequence[Span], used: Sequence[tuple[datetime, int]]) -> int:
+    """What is left of `target` when it ends: `used` is (beginning, amount) of each stretch in which no span begins or
+    ends, oldest first. `spans` in the order in which they are spent. Pure."""
+    rest = {one.id: one.amount_micros for one in spans}
+    for moment, amount in used:
+        for one in spans:
+            if one.since <= moment < one.until:
+                taken = min(rest[one.id], amount)
+                rest[one.id] -= taken
+                amount -= taken
+    return rest[target.id]
+
+
+def _left(db: Session, row: CreditGrant, wallet_id: str) -> int:
+    known = db.scalars(
+        select(CreditGrant).where(CreditGrant.account_id == row.account_id, CreditGrant.expires_at.is_not(None))
+    )
+    every = {one.id: Span(one.id, one.granted_at, one.expires_at, one.amount_micros) for one in known if one.expires_at}
+    target = every[row.id]
+    spans = overlapping(list(every.values()), target)
+    moments = {moment for one in spans for moment in (one.since, one.until) if moment <= target.until}
+    used = [
+        (begin, -ledger.sum_moved(db, wallet_id, since=begin, until=end, kind="usage"))
+        for begin, end in pairwise(sorted(moments))
+    ]
+    return left_of(target, spans, used)
+
+
+def of_account(db: Session, account_id: str) -> list[CreditGrant]:
+    """Every credit an account was given, newest first."""
+    query = select(CreditGrant).where(CreditGrant.account_id == account_id)
+    return list(db.scalars(query.order_by(CreditGrant.granted_at.desc(), CreditGrant.id)))

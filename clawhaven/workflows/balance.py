@@ -1,0 +1,364 @@
+"""The wallet's rules joined to assistants and letters: levels, suspension, auto top-up, credits, coupons."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from clawhaven import ledger
+from clawhaven.billing import checkouts, coupons, credits, customers, wallet
+from clawhaven.billing.checkouts import CheckoutState, Kind
+from clawhaven.billing.coupons import CouponKind
+from clawhaven.billing.models import Checkout, Wallet
+from clawhaven.billing.wallet import Auto, Level, Standing
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.errors import Invalid
+from clawhaven.core.money import MICROS_PER_CENT, MICROS_PER_DOLLAR, format_usd
+from clawhaven.instances import states
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import Reason, State
+from clawhaven.metering import PlanMode
+from clawhaven.notices import wallet as letters_of
+from clawhaven.ports.payments import Capability, Payments
+from clawhaven.workflows import access, engine, letters, lifecycle
+from clawhaven.workflows.engine import enqueue
+
+ACTOR = "system"
+MAX_MICROS = 100_000 * MICROS_PER_DOLLAR
+DECLINED = "The payment method was declined."
+UNANSWERED = "The payment provider did not answer."
+
+
+def look(db: Session, ctx: Context, account_id: str) -> None:
+    """Make level, letters, suspensions and auto top-up follow the balance, in the caller's transaction.
+
+    Any number of times, in any order: what was told is not told again. Only accounts with a running metered
+    subscription are judged; nothing of another is kept suspended for its balance.
+    """
+    standing = wallet.standing(db, account_id)
+    if standing is None:
+        return
+    now = ctx.clock.now()
+    row = wallet.ensure(db, account_id, now)
+    is_judged = account_id in wallet.metered_accounts(db, metered_plans(ctx), account_id)
+    level = wallet.level_of(standing, ctx.settings.micros("low_balance_margin")) if is_judged else Level.OK
+    since = row.level_at if level == row.level else now
+    is_over = level == Level.DEPLETED and now >= since + timedelta(minutes=ctx.settings.depleted_grace_minutes)
+    # Assistants first, the wallet's row last: everybody locks in this order.
+    resumed = _suspend_and_resume(db, ctx, account_id, is_over)
+    if level != row.level:
+        if is_judged:
+            _tell(db, ctx, row, level, standing, has_resumed=resumed > 0)
+        wallet.change_level(db, row, level, now)
+    if row.refused_at is not None and not standing.is_refused:
+        wallet.forget_refusal(db, account_id, row.refused_at)
+    if is_judged:
+        _follow_auto(db, ctx, row, standing, level, now)
+
+
+def metered_plans(ctx: Context) -> list[str]:
+    """The ids of the plans whose usage is paid from the wallet."""
+    return [plan.id for plan in ctx.plans if plan.access == PlanMode.METERED]
+
+
+def needs_look(ctx: Context, row: Wallet | None, standing: Standing, is_judged: bool) -> bool:
+    """True when `look` may have something to do, judged from rows that were read together."""
+    if row is None:
+        return is_judged
+    level = wallet.level_of(standing, ctx.settings.micros("low_balance_margin")) if is_judged else Level.OK
+    if level != row.level or level == Level.DEPLETED or row.refused_at is not None:
+        return True
+    is_below = standing.balance_micros < row.auto_threshold_micros
+    return row.is_auto and (row.auto_state == Auto.FIRED or is_below == (row.auto_state == Auto.ARMED))
+
+
+def topup_url(ctx: Context) -> str:
+    """Our page where a balance is filled."""
+    return f"{ctx.settings.base_url}/topup"
+
+
+def _suspend_and_resume(db: Session, ctx: Context, account_id: str, is_over: bool) -> int:
+    """Suspend what the wallet pays for once the grace is over, lift what is suspended for its balance otherwise;
+    returns how many started again."""
+    paid_by_wallet = wallet.metered_instances(db, metered_plans(ctx), account_id) if is_over else set()
+    mine = select(Instance).where(
+        Instance.account_id == account_id,
+        Instance.state.in_([State.ACTIVE, State.SUSPENDED]),
+        Instance.deletion_asked_at.is_(None),
+    )
+    resumed = 0
+    for known in db.scalars(mine.order_by(Instance.id).execution_options(populate_existing=True)).all():
+        is_wanted = known.id in paid_by_wallet
+        if is_wanted == (Reason.BALANCE in states.reasons(known)):
+            continue
+        instance = lifecycle.locked(db, known.id)
+        if instance.state not in (State.ACTIVE, State.SUSPENDED) or instance.deletion_asked_at is not None:
+            continue
+        if is_wanted:
+            lifecycle.ask_suspend(db, ctx, instance.id, Reason.BALANCE, ACTOR)
+        elif Reason.BALANCE in states.reasons(instance):
+            resumed += lifecycle.ask_resume(db, ctx, instance.id, Reason.BALANCE, ACTOR) is not None
+    return resumed
+
+
+def _tell(db: Session, ctx: Context, row: Wallet, level: Level, standing: Standing, *, has_resumed: bool) -> None:
+    brand, balance = ctx.settings.brand_name, format_usd(standing.balance_micros)
+    line = format_usd(standing.floor_micros)
+    if level == Level.DEPLETED:
+        minutes = ctx.settings.depleted_grace_minutes
+        wait = f"They are paused in {minutes} minutes." if minutes else "They are paused now."
+        letter = letters_of.depleted(brand, balance, line, wait, topup_url(ctx))
+    elif row.level == Level.DEPLETED:
+        if has_resumed:
+            return  # Each assistant that starts again has a letter of its own.
+        letter = letters_of.restored(brand, balance)
+    elif level == Level.LOW:
+        letter = letters_of.low(brand, balance, line, topup_url(ctx))
+    else:
+        return
+    letters.post(db, ctx, f"wallet:{row.account_id}:{row.episode + 1}", letter, row.account_id)
+
+
+def _follow_auto(db: Session, ctx: Context, row: Wallet, standing: Standing, level: Level, now: datetime) -> None:
+    is_below = standing.balance_micros < row.auto_threshold_micros or level == Level.DEPLETED
+    charge = charge_of(db, row) if row.auto_state == Auto.FIRED else None
+    if charge is not None and charge.kind == Kind.AUTO_TOPUP:
+        if charge.state == CheckoutState.OPEN:
+            return  # At work: whatever the balance does meanwhile, one charge at a time.
+        if charge.state == CheckoutState.EXPIRED:
+            fail_auto(db, ctx, charge, DECLINED if charge.last_outcome == "declined" else UNANSWERED)
+            return
+    if not is_below:
+        if row.auto_state != Auto.ARMED:
+            wallet.rearm(db, row.account_id)
+    elif row.is_auto and row.auto_state == Auto.ARMED:
+        _fire(db, ctx, row, now)
+
+
+def _fire(db: Session, ctx: Context, row: Wallet, now: datetime) -> None:
+    """Once per crossing: the state, the checkout and the workflow that charges are one transaction."""
+    number = wallet.fire(db, row.account_id)
+    if number is None:
+        return
+    try:
+        provider = check_topup(ctx, row.auto_amount_micros)
+    except Invalid as problem:
+        _give_up(db, ctx, row.account_id, number, row.auto_amount_micros, problem.message)
+        return
+    has_customer = customers.find(db, row.account_id, provider.name) is not None
+    can_charge = Capability.CHARGE_SAVED in provider.capabilities and has_customer
+    kind = Kind.AUTO_TOPUP if can_charge else Kind.TOPUP
+    charge = checkouts.open_topup(
+        db,
+        row.account_id,
+        row.auto_amount_micros,
+        provider.name,
+        now,
+        kind,
+        checkout_id=charge_id(row.account_id, number),
+    )
+    ask_charge(db, ctx, charge, number)
+
+
+def ask_charge(db: Session, ctx: Context, charge: Checkout, number: int, again: str = "") -> None:
+    """Ask for the workflow that charges, or mails the link; `again` names a further try."""
+    workflow_id = f"charge_topup:{charge.id}" + (f":{again}" if again else "")
+    enqueue(db, ctx, "charge_topup", workflow_id, charge.id, number, queue=engine.EVENTS, partition=charge.id)
+
+
+def charge_id(account_id: str, number: int) -> str:
+    """The id of the checkout of a crossing: the same one, whoever asks."""
+    digest = hashlib.sha256(f"auto-topup:{account_id}:{number}".encode()).digest()
+    return f"cho_{base64.b32encode(digest[:15]).decode().lower()}"
+
+
+def charge_of(db: Session, row: Wallet) -> Checkout | None:
+    """The checkout of the latest crossing; None before the first one, or where no vendor could be asked."""
+    return db.get(Checkout, charge_id(row.account_id, row.auto_count), populate_existing=True)
+
+
+def fail_auto(db: Session, ctx: Context, charge: Checkout, why: str, confirm_url: str | None = None) -> bool:
+    """The charge of the current crossing did not go through: told once, never tried again by itself.
+
+    `confirm_url`: where the customer's bank wants to see them. False: told already, or over.
+    """
+    row = wallet.ensure(db, charge.account_id, ctx.clock.now())
+    if charge.id != charge_id(charge.account_id, row.auto_count):
+        return False
+    return _give_up(db, ctx, charge.account_id, row.auto_count, charge.amount_micros, why, confirm_url)
+
+
+def _give_up(
+    db: Session, ctx: Context, account_id: str, number: int, amount: int, why: str, confirm_url: str | None = None
+) -> bool:
+    if not wallet.fail(db, account_id, number, why):
+        return False
+    brand, text = ctx.settings.brand_name, format_usd(amount)
+    letter = letters_of.auto_failed(brand, text, why, topup_url(ctx))
+    if confirm_url:
+        letter = letters_of.auto_confirm(brand, text, confirm_url)
+    letters.post(db, ctx, f"auto-topup:{account_id}:{number}", letter, account_id)
+    audit.record(db, ctx.clock.now(), ACTOR, "wallet.auto_topup_failed", account_id, account_id, amount=text)
+    return True
+
+
+def check_topup(ctx: Context, amount_micros: int, field: str = "amount") -> Payments:
+    """Who sells a top-up of this amount. Raises Invalid naming the smallest, the largest, or the step."""
+    provider = ctx.seller(Capability.TOPUPS)
+    least, most = ctx.settings.micros("topup_minimum"), ctx.settings.micros("topup_maximum")
+    if not least <= amount_micros <= most:
+        raise Invalid(
+            f"A top-up is from {format_usd(least)} to {format_usd(most)}.", field=field, reason="out of range"
+        )
+    # A vendor that sells top-ups as units of a product says what a unit is; all others count cents.
+    step = int(getattr(provider, "topup_unit_micros", MICROS_PER_CENT))
+    if amount_micros % step:
+        unit = {MICROS_PER_CENT: "cents", MICROS_PER_DOLLAR: "dollars"}.get(step, f"steps of {format_usd(step)}")
+        raise Invalid(f"A top-up is in whole {unit}.", field=field, reason="not a whole amount")
+    return provider
+
+
+def save_auto(
+    db: Session,
+    ctx: Context,
+    account_id: str,
+    *,
+    is_auto: bool,
+    threshold_micros: int,
+    amount_micros: int,
+    actor: str,
+) -> Wallet:
+    """Keep an owner's auto top-up and look at once. Raises Invalid naming `threshold` or `amount`."""
+    if not 0 <= threshold_micros <= MAX_MICROS or threshold_micros % MICROS_PER_CENT:
+        raise Invalid("The threshold is in whole cents, at most $100,000.", field="threshold", reason="not an amount")
+    if is_auto:
+        check_topup(ctx, amount_micros)
+    now = ctx.clock.now()
+    access.wallet_of(db, ctx, account_id)
+    wallet.ensure(db, account_id, now)
+    wallet.save_auto(db, account_id, is_auto=is_auto, threshold_micros=threshold_micros, amount_micros=amount_micros)
+    audit.record(
+        db,
+        now,
+        actor,
+        "wallet.auto_topup",
+        account_id,
+        account_id,
+        is_auto=is_auto,
+        threshold=format_usd(threshold_micros),
+        amount=format_usd(amount_micros),
+    )
+    look(db, ctx, account_id)
+    return wallet.ensure(db, account_id, now)
+
+
+def give_credit(
+    db: Session,
+    ctx: Context,
+    account_id: str,
+    amount_micros: int,
+    reason: str,
+    actor: str,
+    *,
+    key: str,
+    expires_at: datetime | None = None,
+) -> bool:
+    """Credit from the operator, once per `key` (the request's Idempotency-Key). Raises Invalid naming the field."""
+    why, now = _check_reason(reason), ctx.clock.now()
+    if not 0 < amount_micros <= MAX_MICROS:
+        raise Invalid("A credit is positive and at most $100,000.", field="amount", reason="out of range")
+    if expires_at is not None and expires_at <= now:
+        raise Invalid("This time is over already.", field="expires_at", reason="in the past")
+    is_new = credits.grant(
+        db,
+        key=f"operator:{account_id}:{key}"[:180],
+        account_id=account_id,
+        wallet_id=access.wallet_of(db, ctx, account_id),
+        amount_micros=amount_micros,
+        source="operator",
+        expires_at=expires_at,
+        note=why,
+        now=now,
+    )
+    if is_new:
+        amount = format_usd(amount_micros)
+        audit.record(db, now, actor, "wallet.credit", account_id, account_id, amount=amount, reason=why)
+        look(db, ctx, account_id)
+    return is_new
+
+
+def correct(
+    db: Session,
+    ctx: Context,
+    account_id: str,
+    amount_micros: int,
+    reason: str,
+    actor: str,
+    *,
+    key: str,
+    below_floor: bool = False,
+) -> bool:
+    """Set the books right by a positive or negative amount, once per `key`.
+
+    Raises Invalid naming the field, and PaymentRequired when a negative one would go below what may be used, unless
+    the operator says `below_floor`.
+    """
+    why, now = _check_reason(reason), ctx.clock.now()
+    if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
+        raise Invalid("A correction is not zero and at most $100,000.", field="amount", reason="out of range")
+    wallet_id = access.wallet_of(db, ctx, account_id)
+    other = ledger.platform_account(db, "corrections", now=now)
+    done = ledger.post(
+        db,
+        key=f"correction:{account_id}:{key}"[:200],
+        kind="correction",
+        postings=[ledger.Posting(wallet_id, amount_micros), ledger.Posting(other, -amount_micros)],
+        now=now,
+        ref=account_id,
+        note=why,
+        below_floor=below_floor,
+    )
+    if done.is_new:
+        amount = format_usd(amount_micros)
+        audit.record(db, now, actor, "wallet.correction", account_id, account_id, amount=amount, reason=why)
+        look(db, ctx, account_id)
+    return done.is_new
+
+
+def redeem(db: Session, ctx: Context, account_id: str, code: str, actor: str) -> int:
+    """Put a credit coupon into the wallet; returns the amount in micro-dollars. Raises Invalid saying why not."""
+    now = ctx.clock.now()
+    coupon = coupons.check(db, code, account_id, now)
+    if coupon.kind != CouponKind.CREDIT:
+        raise Invalid(
+            "This coupon is for a plan's price: enter it when you choose a plan.", field="coupon", reason="not credit"
+        )
+    if not coupons.redeem(db, coupon.id, account_id, None, now):
+        coupons.check(db, code, account_id, now)
+        raise Invalid("This coupon has been used up.", field="coupon", reason="used up")
+    credits.grant(
+        db,
+        key=f"coupon:{coupon.id}:{account_id}",
+        account_id=account_id,
+        wallet_id=access.wallet_of(db, ctx, account_id),
+        amount_micros=coupon.value,
+        source="coupon",
+        expires_at=None,
+        note=f"Coupon {coupon.id}",
+        now=now,
+    )
+    audit.record(db, now, actor, "wallet.coupon", account_id, account_id, coupon=coupon.id)
+    look(db, ctx, account_id)
+    return coupon.value
+
+
+def _check_reason(reason: str) -> str:
+    text = " ".join(reason.split())
+    if not 3 <= len(text) <= 300:
+        raise Invalid("Give a reason of 3 to 300 characters; the customer reads it.", field="reason", reason="length")
+    return text

@@ -1,0 +1,229 @@
+"""Top-ups: a payment page, or a charge of the saved method while the owner is away; and the wallets' sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from clawhaven import ledger
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts, credits, customers, wallet
+from clawhaven.billing.checkouts import CheckoutState, Kind
+from clawhaven.billing.models import Checkout
+from clawhaven.billing.wallet import Auto, Standing
+from clawhaven.context import Context
+from clawhaven.core import audit
+from clawhaven.core.db import lock
+from clawhaven.core.errors import AppError
+from clawhaven.core.logs import get_logger
+from clawhaven.core.money import format_usd
+from clawhaven.notices import wallet as letters_of
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import ChargeRequest
+from clawhaven.workflows import access, balance, checkout, engine, letters, payments
+from clawhaven.workflows.engine import StepFailed, step, workflow
+
+log = get_logger("clawhaven.wallet")
+
+REUSE = timedelta(minutes=15)
+"""So long an unpaid page for the same amount is offered again instead of a second one."""
+
+STUCK = timedelta(minutes=10)
+"""A charge whose end was not heard of by then is asked for, and again every time it has passed."""
+
+SWEEP = timedelta(minutes=1)
+"""How often the sweep comes."""
+
+NO_METHOD = "There is no payment method that can be charged."
+CONFIRM = "The bank wants the payment to be confirmed."
+
+
+def open_topup(ctx: Context, owner: Owner, amount_micros: int) -> Checkout:
+    """The payment page for a top-up; its `url` is where to go. Asked twice within minutes it is the same page.
+
+    Raises Invalid naming `amount`, and Unavailable while the vendor does not answer.
+    """
+    provider, now = balance.check_topup(ctx, amount_micros), ctx.clock.now()
+    account_id = owner.account.id
+    with ctx.db.tx() as db:
+        lock(db, f"topup:{account_id}")
+        opened = db.scalars(
+            select(Checkout)
+            .where(
+                Checkout.account_id == account_id,
+                Checkout.kind == Kind.TOPUP,
+                Checkout.provider == provider.name,
+                Checkout.amount_micros == amount_micros,
+                Checkout.state == CheckoutState.OPEN,
+                Checkout.created_at > now - REUSE,
+            )
+            .order_by(Checkout.created_at.desc())
+        ).first()
+        if opened is None:
+            opened = checkouts.open_topup(db, account_id, amount_micros, provider.name, now)
+            amount = format_usd(amount_micros)
+            audit.record(db, now, f"user:{owner.user.id}", "wallet.topup", opened.id, account_id, amount=amount)
+    return checkout.page_for(ctx, opened.id)
+
+
+@workflow("charge_topup")
+def charge_topup(checkout_id: str, number: int) -> str:
+    """The auto top-up of one crossing: charge the saved method, or mail a link where nothing can be charged."""
+    try:
+        if send_link(checkout_id, number):
+            return "link"
+        if not charge(checkout_id):
+            return "refused"
+        return see_charge(checkout_id)
+    except StepFailed as failure:
+        # A vendor that does not answer is asked again by the sweep; the key of the charge stays the same.
+        return failure.code
+
+
+@step("send_topup_link")
+def send_link(checkout_id: str, number: int) -> bool:
+    """For a checkout with a page: one letter with the way to it. False for a charge."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        opened = checkouts.get(db, checkout_id)
+        standing = wallet.standing(db, opened.account_id)
+    if opened.kind != Kind.TOPUP:
+        return False
+    url = checkout.page_url(ctx, opened)
+    amount, left = format_usd(opened.amount_micros), format_usd(standing.balance_micros if standing else 0)
+    letter = letters_of.auto_link(ctx.settings.brand_name, amount, left, url, balance.topup_url(ctx))
+    with ctx.db.tx() as db:
+        letters.post(db, ctx, f"auto-topup:{opened.account_id}:{number}", letter, opened.account_id)
+    return True
+
+
+@step("charge_saved", attempts=4, wait_seconds=2)
+def charge(checkout_id: str) -> bool:
+    """Charge the saved method, once however often this runs. False: the vendor refuses for good; the owner is told."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        opened = checkouts.get(db, checkout_id)
+        customer = customers.find(db, opened.account_id, opened.provider)
+    if opened.reference is not None:
+        return True
+    request = ChargeRequest(
+        key=opened.id,
+        customer_reference=customer or "",
+        amount_micros=opened.amount_micros,
+        description=f"{ctx.settings.brand_name}: usage credit",
+        metadata={"checkout": opened.id},
+    )
+    try:
+        made = ctx.payment(opened.provider).charge_saved(request)
+    except ProviderError as error:
+        if not error.permanent:
+            raise
+        log.warning("a charge was refused", checkout=checkout_id, code=error.code)
+        with ctx.db.tx() as db:
+            _close(db, ctx, checkout_id, NO_METHOD)
+        return False
+    with ctx.db.tx() as db:
+        checkouts.attach(db, checkout_id, made.reference, made.url)
+    return True
+
+
+@step("see_charge", attempts=4, wait_seconds=2)
+def see_charge(checkout_id: str) -> str:
+    """How the charge ended. Declined, or waiting for the customer: told once. The books follow by settlement."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        opened = checkouts.get(db, checkout_id)
+    seen = ctx.payment(opened.provider).fetch(opened.reference or "")
+    with ctx.db.tx() as db:
+        known = checkouts.get(db, checkout_id)
+        if seen.checkout_state == "open":
+            balance.fail_auto(db, ctx, known, CONFIRM, known.url or balance.topup_url(ctx))
+        elif seen.checkout_state != "paid":
+            balance.fail_auto(db, ctx, known, balance.DECLINED)
+        payments.ask_settle(db, ctx, checkout_id)
+    return seen.checkout_state
+
+
+def _close(db: Session, ctx: Context, checkout_id: str, why: str) -> None:
+    """Nothing was charged, and nothing will be under this key."""
+    known = checkouts.get(db, checkout_id)
+    balance.fail_auto(db, ctx, known, why)
+    if known.state == CheckoutState.OPEN:
+        checkouts.expire(db, checkout_id, ctx.clock.now())
+
+
+@workflow("sweep_wallets")
+def sweep_wallets(scheduled_at: datetime, context: Any) -> None:
+    """Expired credit, levels, graces that are over, auto top-ups that nobody heard of."""
+    sweep_once()
+
+
+@step("sweep_wallets_once", attempts=1)
+def sweep_once() -> int:
+    """One sweep; returns how many wallets were looked at."""
+    return sweep(engine.context())
+
+
+def sweep(ctx: Context) -> int:
+    """Look at every wallet that needs it, each in a transaction of its own; one that cannot be read stops no other."""
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        ledger.set_floors(db, wallet.KIND, ctx.settings.micros("wallet_minimum"))
+    with ctx.db.read() as db:
+        over = {(grant.account_id, grant.id) for grant in credits.due(db, now)}
+    for account_id, grant_id in sorted(over):
+        with _guarded(account_id), ctx.db.tx() as db:
+            credits.expire(db, grant_id, access.wallet_of(db, ctx, account_id), now)
+    with ctx.db.read() as db:
+        found = ledger.balances(db, wallet.KIND)
+        rows = wallet.rows(db)
+        judged = wallet.metered_accounts(db, balance.metered_plans(ctx))
+    wanted = [
+        account_id
+        for account_id, known in sorted(found.items())
+        if balance.needs_look(
+            ctx,
+            rows.get(account_id),
+            Standing(known.balance_micros, known.held_micros, known.floor_micros or 0),
+            account_id in judged,
+        )
+    ]
+    for account_id in wanted:
+        with _guarded(account_id), ctx.db.tx() as db:
+            balance.look(db, ctx, account_id)
+    for account_id, row in sorted(rows.items()):
+        if row.auto_state == Auto.FIRED:
+            with _guarded(account_id):
+                _ask_for_charge(ctx, account_id)
+    return len(wanted)
+
+
+def _ask_for_charge(ctx: Context, account_id: str) -> None:
+    """A charge that should have ended by now: ask how it ended, or begin it again under its key."""
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        row = wallet.find(db, account_id)
+        charge = balance.charge_of(db, row) if row is not None and row.auto_state == Auto.FIRED else None
+        if row is None or charge is None or charge.state != CheckoutState.OPEN or charge.kind != Kind.AUTO_TOPUP:
+            return
+        tries, rest = divmod(now - charge.created_at, STUCK)
+        if tries < 1 or rest >= SWEEP:
+            return
+        if charge.reference is None:
+            balance.ask_charge(db, ctx, charge, row.auto_count, again=str(tries))
+        else:
+            payments.ask_settle(db, ctx, charge.id)
+
+
+@contextmanager
+def _guarded(account_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (AppError, SQLAlchemyError):
+        log.exception("a wallet could not be looked at", account=account_id)
