@@ -17,7 +17,10 @@ CATALOGUE: Final[dict[str, dict[str, str]]] = {
         "docker": f"{_HERE}.runtimes.docker:Docker",
     },
     "ingress": {"direct": f"{_HERE}.ingress.direct:Direct"},
-    "payments": {"sandbox": f"{_HERE}.payments.sandbox:Sandbox"},
+    "payments": {
+        "sandbox": f"{_HERE}.payments.sandbox:Sandbox",
+        "creem": f"{_HERE}.payments.creem:Creem",
+    },
     "notifiers": {
         "console": f"{_HERE}.notifiers.console:Console",
         "smtp": f"{_HERE}.notifiers.smtp:Smtp",
