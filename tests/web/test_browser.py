@@ -128,7 +128,7 @@ def test_every_page_in_every_look(
     visit = Visit(served)
     waiting = pending_instance(visit)
     public = ["/", "/configure", "/waitlist", "/sign-in", "/sign-in/" + "x" * 43, "/nothing", f"/deploying/{waiting}"]
-    public += [vendor_page(served, waiting)]
+    public += [vendor_page(served, waiting), "/sandbox", *money_pages(served, instance_id)]
     own = ["/dashboard", "/usage", "/ledger", f"/ready/{instance_id}", mine]
     own += [f"{mine}/{tab}" for tab in ("chat", "channels", "configuration", "usage", "logs", "history")]
     for look, options in LOOKS:
@@ -139,7 +139,7 @@ def test_every_page_in_every_look(
             page = context.new_page()
             for path in paths:
                 page.goto(base + path)
-                name = re.sub(r"(ins|sco)_\w+|x{43}", "one", path).strip("/").replace("/", "-") or "landing"
+                name = re.sub(r"(ins|sco|spor|sinv)_\w+|x{43}", "one", path).strip("/").replace("/", "-") or "landing"
                 page.screenshot(path=shots / f"{name}-{look}.png", full_page=True)
                 check(page, watcher)
             if stored is None:
@@ -226,6 +226,18 @@ def vendor_page(ctx: Context, instance_id: str) -> str:
         checkout = checkouts.of_instance(db, instance_id)
     assert checkout is not None
     return f"/sandbox/checkout/{checkout.reference}"
+
+
+def money_pages(ctx: Context, instance_id: str) -> list[str]:
+    """Paths of the sandbox vendor's pages for somebody who has paid: the portal and the newest invoice."""
+    with ctx.db.read() as db:
+        checkout = checkouts.of_instance(db, instance_id)
+    assert checkout is not None
+    vendor = ctx.payments["sandbox"]
+    customer = vendor.fetch(str(checkout.reference)).customer_reference
+    assert customer is not None
+    urls = [vendor.portal_url(customer, ctx.settings.base_url), str(vendor.invoices(customer)[0].page_url)]
+    return [url.removeprefix(ctx.settings.base_url) for url in urls]
 
 
 def use_it_for_a_while(ctx: Context, instance_id: str) -> None:
