@@ -15,11 +15,16 @@ from clawhaven.core.secrets import hash_token
 
 PREFIX = "chk_"
 SCOPES = ("read", "write")
+ADMIN = "admin"
+"""The scope of `/api/admin`, beside read or write; for operators only."""
 
 
-def issue(db: Session, owner: Owner, name: str, scopes: list[str], now: datetime) -> tuple[ApiKey, str]:
+def issue(
+    db: Session, owner: Owner, name: str, scopes: list[str], now: datetime, *, is_operator: bool = False
+) -> tuple[ApiKey, str]:
     """A new key and its only showing. Raises Invalid for an unknown scope, Forbidden for an unproven address.
 
+    The scope `admin` exists for operators (`is_operator`: see operators.is_operator); others never hear of it.
     `owner` is as it was when the caller was let in: a session that a mailed link has ended since makes no key.
     """
     if owner.user.verified_at is None:
@@ -27,9 +32,10 @@ def issue(db: Session, owner: Owner, name: str, scopes: list[str], now: datetime
             "Sign in once with the link that is mailed to you; from then on you can make API keys.",
             code="email_not_verified",
         )
-    unknown = sorted(set(scopes) - set(SCOPES))
+    known = (*SCOPES, ADMIN) if is_operator else SCOPES
+    unknown = sorted(set(scopes) - set(known))
     if unknown or not scopes:
-        raise Invalid(f"Scopes are {', '.join(SCOPES)}.", field="scopes", reason=f"unknown: {unknown}")
+        raise Invalid(f"Scopes are {', '.join(known)}.", field="scopes", reason=f"unknown: {unknown}")
     secret = new_token(PREFIX)
     key = ApiKey(
         id=new_id("key"),

@@ -10,6 +10,7 @@ from clawhaven.accounts import apikeys, links, sessions, signup
 from clawhaven.accounts.models import ApiKey
 from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
 from clawhaven.api.deps import Ctx, Signed, client_address, limit, refuse_foreign_origin, session_token
+from clawhaven.api.deps import is_operator as operating
 from clawhaven.api.instances import begun_json
 from clawhaven.api.repeats import RepeatKey, fingerprint, once
 from clawhaven.billing import waitlist
@@ -118,7 +119,9 @@ def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
 def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key: RepeatKey = None) -> dict[str, Any]:
     """A new API key; `key` is shown this once. Needs an address that a mailed link has proved. A repeat with the
     same Idempotency-Key makes no second one and is answered 409 `already_used`."""
-    beyond = sorted(set(body.scopes) & set(apikeys.SCOPES) - who.scopes)
+    is_operator = operating(who, ctx)
+    grantable = {*apikeys.SCOPES, apikeys.ADMIN} if is_operator else {*apikeys.SCOPES}
+    beyond = sorted(set(body.scopes) & grantable - who.scopes)
     if beyond:
         raise Forbidden("An API key cannot make one that may do more than itself.", scope=beyond[0])
     now = ctx.clock.now()
@@ -131,7 +134,7 @@ def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key:
                     code="already_used",
                     key_id=known.body["id"],
                 )
-        key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now)
+        key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now, is_operator=is_operator)
         audit.record(db, now, who.actor, "key.issue", key.id, who.account_id)
         if repeat_key is not None:
             idempotency.finish(db, who.account_id, repeat_key, Answer(201, {"id": key.id}))

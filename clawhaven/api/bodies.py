@@ -53,7 +53,7 @@ class TokenBody(Body):
 
 
 class KeyBody(Body):
-    """A new API key. Scopes: read, write."""
+    """A new API key. Scopes: read, write; for operators also admin."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "key"
     scopes: Annotated[list[str], Field(max_length=8)] = ["read", "write"]
@@ -79,3 +79,10 @@ class TelegramBody(Body):
     """A bot's token from @BotFather."""
 
     telegram_bot_token: Token
+
+
+class OwnKeyBody(Body):
+    """The customer's own key at a model vendor."""
+
+    api_key: Annotated[str, StringConstraints(max_length=400)]
+    vendor: Line = ""

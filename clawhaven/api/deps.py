@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from clawhaven.accounts import apikeys, sessions
+from clawhaven.accounts import apikeys, operators, sessions
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core import ratelimit
-from clawhaven.core.errors import Forbidden, Unauthorized
+from clawhaven.core.errors import Forbidden, NotFound, Unauthorized
 
 COOKIE = sessions.COOKIE
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -24,7 +24,7 @@ class Caller:
 
     owner: Owner
     actor: str
-    scopes: frozenset[str] = frozenset(apikeys.SCOPES)
+    scopes: frozenset[str] = frozenset((*apikeys.SCOPES, apikeys.ADMIN))
 
     @property
     def account_id(self) -> str:
@@ -69,6 +69,24 @@ def caller(request: Request, ctx: Ctx) -> Caller:
 
 
 Signed = Annotated[Caller, Depends(caller)]
+
+
+def operator(who: Signed, ctx: Ctx) -> Caller:
+    """A caller who runs the platform. Raises NotFound for everybody else: a stranger does not learn what is here;
+    Forbidden for an operator's API key without the scope `admin`."""
+    if not is_operator(who, ctx):
+        raise NotFound("Not Found.")
+    if apikeys.ADMIN not in who.scopes:
+        raise Forbidden(f"This API key has no {apikeys.ADMIN} scope.", scope=apikeys.ADMIN)
+    return who
+
+
+def is_operator(who: Caller, ctx: Context) -> bool:
+    """True when the caller runs the platform, whatever this API key of theirs may do."""
+    return operators.is_operator(who.owner.user, ctx.settings.operators)
+
+
+Operating = Annotated[Caller, Depends(operator)]
 
 
 def _by_key(ctx: Context, request: Request, authorization: str) -> Caller:

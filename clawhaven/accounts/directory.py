@@ -1,0 +1,79 @@
+"""All accounts, newest first, for the operator: by page, or searched by address."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from clawhaven.accounts.models import Account, User
+from clawhaven.accounts.signup import Owner
+from clawhaven.core.errors import Invalid, NotFound
+
+MANY = 1000
+"""So many ids a query takes comfortably; for more, everybody is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Accounts with their owners, and the cursor of the next page (None: this was the last)."""
+
+    owners: list[Owner]
+    next_cursor: str | None
+
+
+def list_accounts(db: Session, search: str = "", cursor: str | None = None, limit: int = 50) -> Page:
+    """Accounts whose owner's address contains `search` (any case), newest first. Raises Invalid for a bad cursor."""
+    query = select(User, Account).join(Account, Account.owner_id == User.id)
+    if search.strip():
+        query = query.where(User.email.contains(search.strip().lower(), autoescape=True))
+    if cursor is not None:
+        moment, account_id = _read(cursor)
+        older = and_(Account.created_at == moment, Account.id < account_id)
+        query = query.where(or_(Account.created_at < moment, older))
+    found = db.execute(query.order_by(Account.created_at.desc(), Account.id.desc()).limit(limit + 1)).all()
+    owners = [Owner(user, account) for user, account in found[:limit]]
+    return Page(owners, _write(owners[-1].account) if len(found) > limit else None)
+
+
+def get(db: Session, account_id: str) -> Owner:
+    """An account with its owner. Raises NotFound."""
+    found = db.execute(
+        select(User, Account).join(Account, Account.owner_id == User.id).where(Account.id == account_id)
+    ).first()
+    if found is None:
+        raise NotFound("There is no such account.")
+    return Owner(found[0], found[1])
+
+
+def count(db: Session) -> int:
+    """How many accounts there are, deleted ones left out."""
+    return int(db.scalar(select(func.count()).select_from(Account).where(Account.deleted_at.is_(None))) or 0)
+
+
+def emails_of(db: Session, account_ids: set[str]) -> dict[str, str]:
+    """Account -> its owner's address, in one query."""
+    query = select(Account.id, User.email).join(User, User.id == Account.owner_id)
+    if len(account_ids) <= MANY:
+        query = query.where(Account.id.in_(account_ids))
+    return dict(db.execute(query).tuples().all())
+
+
+def _write(account: Account) -> str:
+    text = f"{account.created_at.astimezone(UTC).isoformat()}|{account.id}"
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _read(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, _, account_id = base64.b64decode(cursor.encode(), b"-_", validate=True).decode().partition("|")
+        created_at = datetime.fromisoformat(moment)
+    except (ValueError, binascii.Error):
+        raise Invalid("This cursor is not one of ours.", field="cursor", reason="unreadable") from None
+    if created_at.tzinfo is None:
+        raise Invalid("This cursor is not one of ours.", field="cursor", reason="unreadable")
+    return created_at, account_id
