@@ -1,9 +1,8 @@
-"""What Node makes of OpenClaw's code at a first start: made once per installation, copied into each new instance.
+"""What Node makes of OpenClaw's code at a first start: made once per installation, read by every gateway after that.
 
-A fresh gateway spends an eighth of its boot on compiling; Node can keep the result (NODE_COMPILE_CACHE). Instances
-share nothing that they can write, so each gets a copy. It comes from a rehearsal that has seen no customer: a gateway
-in a folder of its own is started, stopped once it has started (Node writes the cache at its exit), and removed.
-Node checks every entry against the source, so a copy that was cut short does no harm.
+A fresh gateway spends an eighth of its boot on compiling; Node can keep the result (NODE_COMPILE_CACHE). It comes from
+a rehearsal that has seen no customer: a gateway in a folder of its own is started, stopped once it has started (Node
+writes the cache at its exit), and removed. What is kept is closed for writing; Node is content to read only.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import fcntl
 import http.client
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,10 +40,9 @@ def rehearse(stage: Runtime, spec: Spec, made: Path, kept: Path) -> None:
             placement = stage.create(spec)
             _wait_until_started(spec.port)
             stage.stop(placement, STOP_SECONDS)
-            partial = kept.with_name(f"{kept.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(made, partial)
-            partial.rename(kept)
+            made.rename(kept)
+            for folder in (*kept.iterdir(), kept):
+                folder.chmod(0o555)
         finally:
             atexit.unregister(remove)
             stage.destroy(None, spec.instance_id)

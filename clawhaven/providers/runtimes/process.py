@@ -33,7 +33,7 @@ HEAP_SHARE = 0.75
 
 KILLED = 128 + 9
 
-COMPILED = "state/cache/compile"
+COMPILED = "cache/compile"
 REHEARSAL = "rehearsal"
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -87,7 +87,7 @@ class Process:
         return validation.validate(self._toolchain(), config, self._settings.cache_dir)
 
     def warm_up(self, files_for: Callable[[Layout], Sequence[File]], memory_bytes: int) -> None:
-        """Boot a gateway nobody owns and keep what Node compiled, for every later `create`: 15 seconds, then nothing.
+        """Boot a gateway nobody owns and keep what Node compiled, for every later start: 15 seconds, then nothing.
 
         `files_for` gives its files, `memory_bytes` is that of later instances. Raises ProviderError and OSError.
         """
@@ -98,7 +98,7 @@ class Process:
         stage = Process(self._options, self._settings.model_copy(update={"customers_dir": home}))
         port = detached.free_port()
         spec = Spec(REHEARSAL, port, files_for(stage.layout(REHEARSAL, port)), memory_bytes)
-        compiled.rehearse(stage, spec, stage._root(REHEARSAL) / COMPILED, kept)
+        compiled.rehearse(stage, spec, stage._root(REHEARSAL) / "state" / COMPILED, kept)
 
     def create(self, spec: Spec) -> Placement:
         """Write the files and start, or find it running. Raises ProviderError `port_taken`, `disk_full`."""
@@ -109,12 +109,9 @@ class Process:
         placement["heap_mb"] = int(spec.memory_bytes * HEAP_SHARE) // 1024**2
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            is_new = not (root / "state").exists()
             for directory in (root, root / "state", root / "secrets", root / "run"):
                 directory.mkdir(mode=0o700, exist_ok=True)
             keeper.write(str(root / "placement.json"), placement)
-            if is_new and self._compiled().is_dir():
-                shutil.copytree(self._compiled(), root / COMPILED)
         except OSError as error:
             raise explain(error, root) from error
         self.apply(placement, spec.files)
@@ -239,8 +236,9 @@ class Process:
             "OPENCLAW_STATE_DIR": str(state),
             "OPENCLAW_CONFIG_PATH": str(state / "openclaw.json"),
             "OPENCLAW_NO_RESPAWN": "1",
-            # Not shared between instances: one could plant code for the others in it.
-            "NODE_COMPILE_CACHE": str(self._root(instance_id) / COMPILED),
+            # Its own, or the rehearsal's, which is as safe from it as the code beside it: nobody's to write, but theirs
+            # who run as this user. (Copying 5,800 files takes longer than they save.)
+            "NODE_COMPILE_CACHE": str(kept if (kept := self._compiled()).is_dir() else state / COMPILED),
             # Without this word OpenClaw starts itself a second time to move that cache: 60 MB and a process more,
             # and the gateway proper would not hold the lock.
             "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
