@@ -130,7 +130,7 @@ def test_many_parallel_calls_never_take_the_wallet_below_zero(house: House, vend
     served = len(vendor.requests)
     assert 0 < served < 32
     assert house.balance().balance_micros == 1_000_000 - served * 150_030
-    assert sum("/ledger" in answer.text for answer in answers) == 32 - served
+    assert sum("/topup" in answer.text for answer in answers) == 32 - served
     with house.db.read() as db:
         assert ledger.check_books(db) == []
 
@@ -216,3 +216,32 @@ def test_a_broken_database_is_overload_before_the_answer_and_a_cut_after_it(
         read()
     assert b"message_stop" not in b"".join(got)
     assert house.post("/v1/messages", claude_body()).json()["error"]["type"] == "overloaded_error"
+
+
+def test_an_own_key_plan_without_a_key_says_where_to_put_it(house: House) -> None:
+    house.grant(PlanMode.OWN_KEY, dollars=0, own_key_upstream=None, own_key_sealed=None)
+    place = "https://haven.example/instances/ins_1/configuration#api-key"
+    said = house.post("/v1/messages", claude_body())
+    assert said.status_code == 200
+    text = said.json()["content"][0]["text"]
+    assert "no model key yet" in text
+    assert place in text
+    assert place in house.post("/v1/chat/completions", {"model": GPT, "messages": HELLO}).text
+    beat = [{"role": "user", "content": "[cron:1] tidy up"}]
+    assert house.post("/v1/messages", claude_body(messages=beat)).status_code == 429
+    counted = house.post("/v1/messages/count_tokens", {"model": CLAUDE, "messages": HELLO})
+    assert (counted.status_code, counted.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert httpx2.get(f"{house.url}/v1/models", headers={"x-api-key": KEY}).json()["data"] == []
+    assert (house.vendor.requests, house.calls()) == ([], [])
+
+
+def test_an_own_key_needs_no_key_of_the_operator(house: House, vendor: ScriptedVendor) -> None:
+    url = f"http://127.0.0.1:{vendor.port}/v1"
+    house.upstreams["openai"] = OpenAI(OpenAI.Options(openai_api_key="", openai_api_url=url), house.settings)  # type: ignore[arg-type]
+    sealed = house.keys.seal("sk-customers-own", metering.OWN_KEY_PURPOSE)
+    house.grant(PlanMode.OWN_KEY, dollars=0, own_key_upstream="openai", own_key_sealed=sealed)
+    vendor.script = json_script({"usage": {"prompt_tokens": 5, "completion_tokens": 5}})
+    assert house.post("/v1/chat/completions", {"model": GPT, "messages": HELLO}).status_code == 200
+    assert vendor.requests[0][1]["authorization"] == "Bearer sk-customers-own"
+    listed = httpx2.get(f"{house.url}/v1/models", headers={"x-api-key": KEY}).json()["data"]
+    assert {model["owned_by"] for model in listed} == {"openai"}

@@ -134,7 +134,7 @@ def test_an_unknown_model_is_400_with_the_list(house: House) -> None:
     assert house.calls() == []
 
 
-OUT_OF_CREDIT = "https://haven.example/ledger"
+OUT_OF_CREDIT = "https://haven.example/topup"
 
 
 def test_out_of_credit_a_person_reads_a_sentence_in_every_format(house: House) -> None:
