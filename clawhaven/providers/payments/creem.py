@@ -47,6 +47,7 @@ _PRODUCT_SECONDS: Final = 300.0
 """So long a product's price is believed before it is read again."""
 
 _MOST_UNITS: Final = 10_000
+_MOST_UNSEEN: Final = 2_000
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,8 @@ class Creem:
         customer = objects.reference_of(found.get("customer")) or objects.reference_of(order.get("customer"))
         subscription = objects.reference_of(found.get("subscription"))
         if subscription is None:
+            if state == "paid" and order.get("type") == "recurring":
+                raise _too_early()
             paid = self._paid_for_order(order) if state == "paid" else []
             return VendorState(state, objects.payments_of(paid, None), None, customer)
         raw = self._subscription(subscription)
@@ -238,15 +241,16 @@ class Creem:
     def unseen(self, since: datetime) -> list[tuple[dict[str, Any], bytes]]:
         """Creem keeps no list of events; these are made here of what its lists say, signed with our own secret.
 
-        Subscriptions that changed and were paid since then, and every payment that was refunded or disputed. A paid
-        top-up is not among them: a transaction does not name its checkout, and open checkouts are read anyway.
+        Subscriptions that changed and were paid since then, and every payment that was refunded or disputed, among
+        the first 2,000 of each list. A paid top-up is not among them: a transaction does not name its checkout, and
+        open checkouts are read anyway.
         """
         if not self._secrets:
             raise _refused("no_webhook_secret", "CREEM_WEBHOOK_SECRET is missing.")
         bodies: list[bytes | None] = []
-        for one in self._calls.pages("/v1/subscriptions/search", {}, "subscription"):
+        for one in self._calls.pages("/v1/subscriptions/search", {}, "subscription", _MOST_UNSEEN):
             bodies.append(objects.unseen_subscription(one, since))
-        for one in self._transactions({}):
+        for one in self._calls.pages("/v1/transactions/search", {}, "transaction", _MOST_UNSEEN):
             bodies.append(objects.unseen_transaction(one, since))
         return [({HEADER: sign(self._secrets[0], body)}, body) for body in bodies if body is not None]
 
@@ -280,7 +284,7 @@ class Creem:
         """The transactions of a single payment's order; ProviderError (worth a retry) before there is one."""
         paid = list(self._transactions({"order_id": objects.required(order)}))
         if not paid:
-            raise ProviderError("Creem has not booked this payment yet.", code="not_booked_yet")
+            raise _too_early()
         return paid
 
     # What is sold
@@ -368,6 +372,10 @@ class Creem:
 
 def _not_offered(what: str) -> NoReturn:
     raise _refused("not_offered", f"Creem does not offer {what}.")
+
+
+def _too_early() -> ProviderError:
+    return ProviderError("Creem has not booked this payment yet.", code="not_booked_yet")
 
 
 def _refused(code: str, message: str) -> ProviderError:

@@ -58,8 +58,11 @@ class Calls:
         except _Passing as trouble:
             raise ProviderError(trouble.message, code=trouble.code) from None
 
-    def pages(self, path: str, params: Mapping[str, str | int], noun: str) -> Iterator[dict[str, Any]]:
-        """Every item of a list, page after page. ProviderError `too_many` beyond 10,000 items."""
+    def pages(
+        self, path: str, params: Mapping[str, str | int], noun: str, most: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The first `most` items of a list, page after page; None: all, ProviderError `too_many` beyond 10,000."""
+        count = 0
         for number in range(1, _MOST_PAGES + 1):
             page = self.get(path, {**params, "page_number": number, "page_size": _PAGE_SIZE}, noun)
             items, paging = page.get("items"), page.get("pagination")
@@ -69,6 +72,9 @@ class Calls:
                 if not isinstance(item, dict):
                     raise unexpected()
                 yield item
+                count += 1
+                if count == most:
+                    return
             if not items or not paging.get("next_page"):
                 return
         raise ProviderError("Creem's list is longer than this product reads.", code="too_many")

@@ -13,7 +13,7 @@ LIVE_URL: Final = "https://api.creem.io"
 TEST_URL: Final = "https://test-api.creem.io"
 
 _TEST_PREFIX: Final = "creem_test_"
-_KEY: Final = re.compile(r"creem_[A-Za-z0-9_]+")
+_KEY: Final = re.compile(r"creem_[!-~]+")
 _PRODUCT: Final = re.compile(r"prod_[A-Za-z0-9_]+")
 _PLAN: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 

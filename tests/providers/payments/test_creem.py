@@ -336,6 +336,10 @@ def test_a_payment_that_is_not_booked_yet_is_asked_for_again(creem: Creem, vendo
     vendor.pay(reference)
     vendor.transactions.clear()
     assert refused(lambda: creem.fetch(reference)) == (False, "not_booked_yet")
+    plan = creem.create_checkout(request_of("chk_2")).reference
+    vendor.pay(plan)
+    del vendor.checkouts[plan]["subscription"]
+    assert refused(lambda: creem.fetch(plan)) == (False, "not_booked_yet")
 
 
 def test_money_in_another_currency_is_an_error(creem: Creem, vendor: CreemServer) -> None:

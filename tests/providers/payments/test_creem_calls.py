@@ -126,6 +126,11 @@ def test_a_list_of_another_shape(calls: Calls, vendor: CreemServer, page: bytes)
     assert caught.value.code == "unexpected_answer"
 
 
+def test_the_beginning_of_a_list(calls: Calls, vendor: CreemServer) -> None:
+    vendor.fail(200, b'{"items": [{}, {}], "pagination": {"next_page": 2}}', times=3)
+    assert len(list(calls.pages("/v1/subscriptions/search", {}, "subscription", most=5))) == 5
+
+
 def test_a_list_without_end_is_given_up(calls: Calls, vendor: CreemServer) -> None:
     vendor.fail(200, b'{"items": [{}], "pagination": {"next_page": 2}}', times=200)
     with pytest.raises(ProviderError) as caught:
