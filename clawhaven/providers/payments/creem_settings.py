@@ -60,9 +60,9 @@ def problems(
         yield "CREEM_API_KEY is missing (Creem's dashboard, Developers)."
     elif not _KEY.fullmatch(key):
         yield "CREEM_API_KEY is malformed; Creem's keys begin with creem_."
-    elif settings.is_production and is_test(key):
+    elif settings.is_production and (is_test(key) or address(url, key) == TEST_URL):
         yield "CREEM_API_KEY is a key of Creem's test mode, which takes no money; production needs a live one."
-    elif not settings.is_production and not is_test(key):
+    elif not settings.is_production and not is_test(key) and address(url, key) == LIVE_URL:
         yield "CREEM_API_KEY is a live key; outside production use one of Creem's test mode (creem_test_…)."
     if not words(secrets):
         yield "CREEM_WEBHOOK_SECRET is missing (Creem's dashboard, Developers, Webhooks)."
@@ -80,8 +80,8 @@ def _address_problems(url: str, key: str) -> Iterator[str]:
     is_here = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if url and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_here))):
         yield "CREEM_API_URL must be an https:// address (http:// only on this machine)."
-    elif key and address(url, key) == (LIVE_URL if is_test(key) else TEST_URL):
-        yield "CREEM_API_URL and CREEM_API_KEY belong to different modes (test and live)."
+    elif is_test(key) and address(url, key) == LIVE_URL:
+        yield "CREEM_API_KEY is a key of Creem's test mode; CREEM_API_URL is the one for live keys."
 
 
 def _product_problems(settings: Settings, topup_product: str, plan_products: str) -> Iterator[str]:

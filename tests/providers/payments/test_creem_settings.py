@@ -27,6 +27,7 @@ def found(settings: dict[str, Any] | None = None, **more: str) -> list[str]:
 
 def test_nothing_is_wrong() -> None:
     assert found() == []
+    assert found(key="creem_old_test_key", url="https://test-api.creem.io") == []
     assert found(url="http://127.0.0.1:4000", origins="https://pay.example.com") == []
     assert found({"environment": "production", "payments": "creem"}, key="creem_abc") == []
 
@@ -41,7 +42,7 @@ def test_nothing_is_wrong() -> None:
         ({"secrets": "whsec_a whsec_b"}, "CREEM_WEBHOOK_SECRET is malformed"),
         ({"url": "http://api.creem.io"}, "CREEM_API_URL must be"),
         ({"url": "api.creem.io"}, "CREEM_API_URL must be"),
-        ({"url": "https://api.creem.io/"}, "different modes"),
+        ({"url": "https://api.creem.io/"}, "the one for live keys"),
         ({"origins": "https://pay.example.com/x"}, "CREEM_CHECKOUT_ORIGINS"),
         ({"topup_product": ""}, "CREEM_TOPUP_PRODUCT is missing"),
         ({"topup_product": "1 dollar"}, "CREEM_TOPUP_PRODUCT is malformed"),
@@ -60,8 +61,10 @@ def test_each_is_one_sentence_that_names_the_setting(more: dict[str, str], words
 
 
 def test_production_needs_a_live_key() -> None:
+    (by_its_address,) = found({"environment": "production"}, key="creem_abc", url="https://test-api.creem.io")
     (problem,) = found({"environment": "production"})
     assert "test mode" in problem
+    assert problem == by_its_address
     assert "creem_test_abc" not in problem
 
 
