@@ -37,7 +37,9 @@ SELECTED = (
 )
 """Setting, the port whose providers it names, and how many it may name (0: any number but none)."""
 
-PURE = frozenset({"problems", "layout", "config", "parse_event", "request", "reader", "dialects", "url", "trace_id"})
+PURE = frozenset(
+    {"problems", "layout", "config", "parse_event", "request", "reader", "dialects", "answer", "url", "trace_id"}
+)
 """Verbs of providers that do no I/O and may be called anywhere."""
 
 
@@ -102,7 +104,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
             name: cast(Channel, _make("channels", name, settings, clock)) for name in providers.names("channels")
         },
         upstreams={
-            name: cast(Upstream, _make("upstreams", name, settings, clock, is_guarded=False))
+            name: cast(Upstream, _make("upstreams", name, settings, clock))
             for name in providers.names("upstreams")
             if not (settings.is_production and name == "sandbox")
         },
@@ -193,9 +195,8 @@ def _words(names: str) -> list[str]:
     return [word.strip() for word in names.split(",") if word.strip()]
 
 
-def _make(port: str, name: str, settings: Settings, clock: Clock, *, is_guarded: bool = True) -> Any:
+def _make(port: str, name: str, settings: Settings, clock: Clock) -> Any:
     cls = providers.load(port, name)
     # Few providers tell the time; those that do tell ours, which tests and rehearsals move.
     timed = {"clock": clock} if "clock" in inspect.signature(cls).parameters else {}
-    provider = cls(cls.Options(), settings, **timed)
-    return Guarded(provider) if is_guarded else provider
+    return Guarded(cls(cls.Options(), settings, **timed))

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clawhaven import __version__
-from clawhaven.api import accounts, billing, channels, chat, errors, instances, reference, sessions, status, webhooks
+from clawhaven.api import accounts, apikey, billing, channels, chat, errors, instances, reference, sessions, status, webhooks
 from clawhaven.context import Context
 from clawhaven.core.errors import AppError, Invalid, NotFound, TooLarge
 
@@ -108,7 +108,7 @@ def create_app(ctx: Context) -> FastAPI:
         responses=errors.ERRORS,
     )
     app.state.ctx = ctx
-    for module in (status, accounts, sessions, instances, chat, channels, billing, webhooks, reference):
+    for module in (status, accounts, sessions, instances, chat, channels, apikey, billing, webhooks, reference):
         app.include_router(module.router, prefix="/api")
     # The addresses that the seeds' customers have in their vendors' settings.
     app.add_api_route("/api/webhook/{provider}", webhooks.receive, methods=["POST"], include_in_schema=False)

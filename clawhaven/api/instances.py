@@ -21,7 +21,7 @@ from clawhaven.instances.models import Connection, Instance, InstanceEvent, Oper
 from clawhaven.instances.states import Reason, State
 from clawhaven.metering import prices, usage
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import checkout, lifecycle, wake
+from clawhaven.workflows import checkout, lifecycle, ownkey, wake
 from clawhaven.workflows.checkout import Begun
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -124,7 +124,7 @@ def change_instance(instance_id: str, body: ChangeBody, who: Signed, ctx: Ctx) -
             workspace.list_personas(ctx.settings.templates_dir),
         )
         if body.model is not None:
-            instance.model = _checked_model(ctx, body.model)
+            instance.model = _checked_model(ctx, body.model, ownkey.model_vendors(db, ctx, instance))
         instance.name, instance.persona, instance.instructions = draft.name, draft.persona, draft.instructions
         db.flush()
         operation = lifecycle.ask_configure(db, ctx, instance_id, who.actor, changed)
@@ -217,13 +217,11 @@ def instance_usage(
         return {"items": [call_json(call) for call in page.calls], "next_cursor": page.next_cursor}
 
 
-def _checked_model(ctx: Context, model: str) -> str:
+def _checked_model(ctx: Context, model: str, vendors: set[str]) -> str:
     now = ctx.clock.now()
     price = prices.builtin_prices().find(model, now)
-    if price is None or not checkout.is_usable(ctx, price.upstream):
-        known = sorted(
-            one.model for one in prices.builtin_prices().current(now) if checkout.is_usable(ctx, one.upstream)
-        )
+    if price is None or price.upstream not in vendors:
+        known = sorted(one.model for one in prices.builtin_prices().current(now) if one.upstream in vendors)
         raise Invalid(f"Models are {', '.join(known)}.", field="model", reason="unknown model")
     return model
 

@@ -2,6 +2,7 @@
 
 from clawhaven.metering.calls import (
     CALL_LIFETIME,
+    NO_OWN_KEY,
     Ask,
     ClosedCall,
     OpenCall,
@@ -21,6 +22,7 @@ from clawhaven.metering.grants import (
     put_grant,
     revoke,
     rotate_key,
+    set_own_key,
 )
 from clawhaven.metering.models import Grant, PlanMode, Source, UsageRow
 from clawhaven.metering.prices import Price, PriceTable, builtin_prices, cost, read_prices, worst_case_micros
@@ -28,6 +30,7 @@ from clawhaven.metering.usage import Sum, Summary, UsagePage, calls_between, lis
 
 __all__ = [
     "CALL_LIFETIME",
+    "NO_OWN_KEY",
     "OWN_KEY_PURPOSE",
     "Ask",
     "ClosedCall",
@@ -58,6 +61,7 @@ __all__ = [
     "read_prices",
     "revoke",
     "rotate_key",
+    "set_own_key",
     "sweep",
     "usage_summary",
     "worst_case_micros",

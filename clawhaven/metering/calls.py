@@ -29,6 +29,7 @@ CALL_LIFETIME = timedelta(minutes=30)
 SUSPENDED = "instance_suspended"
 UNKNOWN_MODEL = "unknown_model"
 NOT_OFFERED = "not_offered"
+NO_OWN_KEY = "no_own_key"
 
 _REVENUE = {PlanMode.METERED: "usage_revenue", PlanMode.INCLUDED: "included_usage"}
 
@@ -91,13 +92,16 @@ def open_call(
 ) -> OpenCall:
     """Admit a call and set its worst case aside. `upstreams` are the vendors this installation can reach.
 
-    In this order: Unauthorized (unknown key), Forbidden `instance_suspended`, RateLimited (see limits.py), Invalid
+    In this order: Unauthorized (unknown key), Forbidden `instance_suspended` or `no_own_key` (an own-key plan whose
+    customer has given no key; details.instance_id), RateLimited (see limits.py), Invalid
     `unknown_model` (details.models: the known ones) or `not_offered`, PaymentRequired.
     """
     grant = _locked_grant(db, key_hash)
     if not grant.is_active:
         raise Forbidden("This assistant is paused.", code=SUSPENDED)
     mode = PlanMode(grant.plan_mode)
+    if mode is PlanMode.OWN_KEY and not grant.own_key_sealed:
+        raise Forbidden("This assistant has no model key yet.", code=NO_OWN_KEY, instance_id=grant.instance_id)
     is_message = ask.is_turn or ask.source is Source.AUTOMATIC
     check_limits(db, grant, is_message=is_message, now=now)
     price = find_price(grant, ask.model, upstreams=upstreams, now=now, prices=prices)

@@ -39,12 +39,12 @@ class GrantTerms:
 def put_grant(db: Session, terms: GrantTerms, *, now: datetime) -> None:
     """Write the grant of an instance, or replace all of it.
 
-    Raises ValueError when the plan needs a ledger account (included, metered) or an own key and has none.
+    With an own-key plan and no key (yet), calls are refused with their own reason until `set_own_key`.
+    Raises ValueError when the plan needs a ledger account (included, metered) and has none, or for half a key.
     """
-    if terms.plan_mode is PlanMode.OWN_KEY:
-        if not (terms.own_key_upstream and terms.own_key_sealed):
-            raise ValueError("a grant with the customer's own key needs the key and its vendor")
-    elif not terms.ledger_account_id:
+    if bool(terms.own_key_upstream) != bool(terms.own_key_sealed):
+        raise ValueError("the customer's own key and its vendor come together")
+    if terms.plan_mode is not PlanMode.OWN_KEY and not terms.ledger_account_id:
         raise ValueError("this grant needs a ledger account")
     values = {
         "instance_id": terms.instance_id,
@@ -86,6 +86,18 @@ def revoke(db: Session, instance_id: str) -> None:
 def rotate_key(db: Session, instance_id: str, key_hash: str, *, now: datetime) -> None:
     """Replace the instance's secret; the old one stops working at once. Raises NotFound."""
     _change(db, instance_id, key_hash=key_hash, updated_at=now)
+
+
+def set_own_key(db: Session, instance_id: str, upstream: str | None, sealed: str | None, *, now: datetime) -> None:
+    """Give a grant the customer's key, or take it away (None); without a grant there is nothing to change."""
+    if bool(upstream) != bool(sealed):
+        raise ValueError("the customer's own key and its vendor come together")
+    db.execute(
+        sa.update(Grant)
+        .where(Grant.instance_id == instance_id)
+        .values(own_key_upstream=upstream, own_key_sealed=sealed, updated_at=now)
+        .execution_options(synchronize_session="fetch")
+    )
 
 
 def find_grant(db: Session, key_hash: str) -> Grant:

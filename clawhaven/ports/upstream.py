@@ -1,4 +1,4 @@
-"""An LLM vendor, as pure functions over bytes: where to send, what it may cost, what it did cost."""
+"""An LLM vendor, as pure functions over bytes: where to send, what it may cost, what it did cost; and its keys."""
 
 from __future__ import annotations
 
@@ -66,9 +66,24 @@ class UsageReader(Protocol):
 
 
 class Upstream(Protocol):
-    """An LLM vendor."""
+    """An LLM vendor. All verbs but `check_key` are pure."""
 
     name: str
+    label: str
+    """As people write it."""
+
+    key_prefix: str
+    """What this vendor's API keys begin with."""
+
+    keys_url: str
+    """Where a customer makes one; empty where they are made up."""
+
+    def check_key(self, api_key: str) -> None:
+        """Ask the vendor whether it takes a customer's key, by the cheapest call that needs one.
+
+        Raises ProviderError: permanent `invalid_api_key` (unknown or withdrawn) or `restricted_api_key` (known, but not
+        allowed what an assistant needs); not permanent when the vendor cannot be asked.
+        """
 
     def dialects(self) -> frozenset[Dialect]:
         """The endpoints this vendor has."""

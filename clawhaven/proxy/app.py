@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from clawhaven.core.errors import AppError, Unauthorized
+from clawhaven.core.errors import AppError, Forbidden, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import SealBroken, hash_token
-from clawhaven.metering import Grant, PlanMode
+from clawhaven.metering import NO_OWN_KEY, Grant, PlanMode
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Dialect
 from clawhaven.proxy import answers
@@ -195,7 +195,8 @@ class ProxyApp:
             wait = {name: value for name, value in answer.headers.items() if name == "retry-after"}
             reply = Reply(answer.status, body, kind, wait)
         elif call.plan_mode is PlanMode.OWN_KEY:
-            reply = own_key_refused(dialect, exchange.facts, vendor, self._ctx.settings.base_url)
+            label, base_url = self._ctx.upstreams[vendor].label, self._ctx.settings.base_url
+            reply = own_key_refused(dialect, exchange.facts, label, base_url, call.instance_id)
         else:
             log.error(
                 "vendor_refuses_operator",
@@ -214,6 +215,8 @@ class ProxyApp:
         dialect = Dialect.ANTHROPIC_COUNT_TOKENS
         try:
             self._check_endpoint(dialect, facts.call.model)
+            if grant.plan_mode == PlanMode.OWN_KEY and not grant.own_key_sealed:
+                raise Forbidden("This assistant has no model key yet.", code=NO_OWN_KEY, instance_id=grant.instance_id)
             upstream = self._ctx.upstreams[self._desk.price(grant, facts.call.model).upstream]
             key = self._desk.vendor_key(grant.own_key_sealed) if grant.plan_mode == PlanMode.OWN_KEY else ""
             if not grant.is_active:

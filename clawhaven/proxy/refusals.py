@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from clawhaven.core.errors import AppError, Forbidden, Invalid, PaymentRequired, RateLimited, Unauthorized
-from clawhaven.metering import Source
+from clawhaven.metering import NO_OWN_KEY, Source
 from clawhaven.metering.limits import IN_FLIGHT
 from clawhaven.ports.upstream import Dialect
 from clawhaven.proxy import answers
 from clawhaven.proxy.answers import SPOKEN, USAGE_LIMIT, Reply
 from clawhaven.proxy.request import Facts
 
-TOPUP_PATH = "/ledger"
+TOPUP_PATH = "/topup"
 USAGE_PATH = "/usage"
 DASHBOARD_PATH = "/dashboard"
 
@@ -28,6 +28,9 @@ def refusal(problem: AppError, dialect: Dialect, facts: Facts, base_url: str) ->
         text += f"{base_url}{TOPUP_PATH}"
     elif isinstance(problem, RateLimited):
         text = f"{problem.message} What was used, and why: {base_url}{USAGE_PATH}"
+    elif problem.error_code == NO_OWN_KEY:
+        text = "I have no model key yet, so I cannot answer. Put your Anthropic or OpenAI key here, then write again: "
+        text += own_key_url(base_url, str(problem.details["instance_id"]))
     elif isinstance(problem, Forbidden):
         text = f"This assistant is paused. Why, and how to go on: {base_url}{DASHBOARD_PATH}"
     else:
@@ -35,10 +38,15 @@ def refusal(problem: AppError, dialect: Dialect, facts: Facts, base_url: str) ->
     return spoken(dialect, facts, text)
 
 
-def own_key_refused(dialect: Dialect, facts: Facts, vendor: str, base_url: str) -> Reply:
+def own_key_url(base_url: str, instance_id: str) -> str:
+    """Where the customer puts the key of an assistant."""
+    return f"{base_url}/instances/{instance_id}/configuration#api-key"
+
+
+def own_key_refused(dialect: Dialect, facts: Facts, vendor: str, base_url: str, instance_id: str) -> Reply:
     """The answer when the vendor does not accept the customer's own key."""
-    text = f"{vendor.capitalize()} did not accept your API key, or its account is empty. Check the key here: "
-    return spoken(dialect, facts, f"{text}{base_url}{DASHBOARD_PATH}")
+    text = f"{vendor} did not accept your API key, or its account is empty. Check the key here: "
+    return spoken(dialect, facts, text + own_key_url(base_url, instance_id))
 
 
 def spoken(dialect: Dialect, facts: Facts, text: str) -> Reply:

@@ -16,6 +16,8 @@ from clawhaven.context import Context
 from clawhaven.instances import connections, drafts, health, workspace
 from clawhaven.instances.models import Instance, InstanceEvent
 from clawhaven.instances.states import Reason, State
+from clawhaven.metering import ownkeys
+from clawhaven.metering.models import PlanMode
 from clawhaven.web import deps, progress, streams, words
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
@@ -96,14 +98,7 @@ def show_history(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId
 @router.get("/configuration")
 def show_configuration(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) -> Response:
     """Name, persona and instructions, to be changed."""
-    with ctx.db.read() as db:
-        instance = owned(db, Instance, instance_id, owner.account.id)
-    values = {
-        "assistant_name": instance.name,
-        "persona": instance.persona,
-        "custom_instructions": instance.instructions,
-    }
-    return _configuration(request, ctx, instance, values, {})
+    return configuration_page(request, ctx, owner, instance_id)
 
 
 @router.post("/configuration")
@@ -111,11 +106,11 @@ def save_configuration(request: Request, ctx: Ctx, owner: SignedIn, form: OwnFor
     """Check, save, and have the gateway follow."""
     values = {name: form.get(name) for name in FIELDS}
     personas = workspace.list_personas(ctx.settings.templates_dir)
+    errors = check_draft_fields(values, personas)
+    if errors:
+        return configuration_page(request, ctx, owner, instance_id, values, errors, 400)
     with ctx.db.tx() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
-        errors = check_draft_fields(values, personas)
-        if errors:
-            return _configuration(request, ctx, instance, values, errors, 400)
         draft = drafts.check_draft(values["assistant_name"], values["persona"], values["custom_instructions"], personas)
         now_has = {"name": draft.name, "persona": draft.persona, "instructions": draft.instructions}
         changed = sorted(name for name, value in now_has.items() if getattr(instance, name) != value)
@@ -165,23 +160,36 @@ def _act(ctx: Context, owner: Owner, instance_id: str, done: str, ask: Callable[
     return RedirectResponse(f"/instances/{instance_id}?done={done}", 303)
 
 
-def _configuration(
+def configuration_page(
     request: Request,
     ctx: Context,
-    instance: Instance,
-    values: dict[str, str],
-    errors: dict[str, str],
+    owner: Owner,
+    instance_id: str,
+    values: dict[str, str] | None = None,
+    errors: dict[str, str] | None = None,
     status: int = 200,
 ) -> Response:
+    """The configuration as it is, or as it was sent with what is wrong with it; and the model key, never its text."""
+    with ctx.db.read() as db:
+        instance = owned(db, Instance, instance_id, owner.account.id)
+        own_key = ownkeys.find(db, instance_id)
+    kept = {
+        "assistant_name": instance.name,
+        "persona": instance.persona,
+        "custom_instructions": instance.instructions,
+    }
     return page(
         request,
         "instance_configuration.html",
         status,
         tab="configuration",
         instance=instance,
-        values=values,
-        errors=errors,
+        values=values or kept,
+        errors=errors or {},
         personas=[(name, *words.persona(name)) for name in workspace.list_personas(ctx.settings.templates_dir)],
         max_instructions=drafts.MAX_INSTRUCTIONS,
         max_name=drafts.MAX_NAME,
+        takes_key=ctx.plans.get(instance.plan).access == PlanMode.OWN_KEY,
+        own_key=own_key,
+        vendors=ctx.upstreams,
     )

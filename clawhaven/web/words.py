@@ -112,6 +112,8 @@ DONE: dict[str, str] = {
     "delete": "Deleting the assistant and everything it kept.",
     "saved": "Saved. The assistant reads the new settings now.",
     "unchanged": "Nothing was changed.",
+    "key-saved": "The key works and is in use. It is kept encrypted and never shown again.",
+    "key-removed": "The key is removed. The assistant cannot answer until there is another.",
     "connected": "The bot is known. Open the link below to make it yours.",
     "disconnected": "Disconnected. The bot can be used elsewhere now.",
     "listening": "We are waiting for you at the bot again. Open the link below.",

@@ -8,7 +8,7 @@ from clawhaven.context import Context
 from clawhaven.core.secrets import hash_token
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import entries
-from clawhaven.metering import grants
+from clawhaven.metering import grants, ownkeys
 from clawhaven.metering.grants import GrantTerms
 from clawhaven.metering.models import PlanMode
 
@@ -25,7 +25,10 @@ def wallet_of(db: Session, ctx: Context, account_id: str) -> str:
 
 
 def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None:
-    """Make or update the grant, closed as long as the instance is not active."""
+    """Make or update the grant, closed as long as the instance is not active.
+
+    On an own-key plan it carries the customer's key; without one, calls are answered with where to put it.
+    """
     plan = ctx.plans.get(instance.plan)
     now = ctx.clock.now()
     mode = PlanMode(plan.access)
@@ -34,6 +37,7 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         ledger_account_id = entries.open_account(db, INCLUDED, instance.account_id, None, now=now)
     elif mode == PlanMode.METERED:
         ledger_account_id = wallet_of(db, ctx, instance.account_id)
+    own_key = ownkeys.find(db, instance.id) if mode == PlanMode.OWN_KEY else None
     terms = GrantTerms(
         instance_id=instance.id,
         account_id=instance.account_id,
@@ -44,6 +48,8 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         tokens_per_day=plan.tokens_per_day or None,
         max_in_flight=plan.max_in_flight or None,
         markup_percent=ctx.settings.model_markup_percent,
+        own_key_upstream=own_key.upstream if own_key else None,
+        own_key_sealed=own_key.sealed if own_key else None,
     )
     grants.put_grant(db, terms, now=now)
 
@@ -60,5 +66,6 @@ def close_access(db: Session, ctx: Context, instance_id: str) -> None:
 
 
 def revoke(db: Session, instance_id: str) -> None:
-    """Forget the key for good."""
+    """Forget the key for good, and the customer's own."""
     grants.revoke(db, instance_id)
+    ownkeys.remove(db, instance_id)

@@ -96,6 +96,24 @@ def test_a_call_with_the_customers_own_key_is_counted_but_not_charged(db: Databa
         assert metering.list_usage(tx, "acc_1").calls[0].input_tokens == 100
 
 
+def test_an_own_key_grant_without_a_key_says_so_until_it_gets_one(db: Database, give: Give) -> None:
+    give(PlanMode.OWN_KEY, dollars=0, own_key_upstream=None, own_key_sealed=None)
+    ask = Ask("claude-opus-5-5", "anthropic-messages", 10, 10)
+    with pytest.raises(Forbidden) as missing:
+        open_one(db, ask)
+    assert (missing.value.error_code, missing.value.details) == ("no_own_key", {"instance_id": "ins_1"})
+    with db.tx() as tx:
+        metering.set_own_key(tx, "ins_1", "anthropic", "v1.sealed", now=NOW)
+        metering.set_own_key(tx, "ins_of_nobody", "anthropic", "v1.sealed", now=NOW)
+    assert open_one(db, ask).own_key_sealed == "v1.sealed"
+    with db.tx() as tx:
+        metering.set_own_key(tx, "ins_1", None, None, now=NOW)
+        with pytest.raises(ValueError, match="come together"):
+            metering.set_own_key(tx, "ins_1", "anthropic", None, now=NOW)
+    with pytest.raises(Forbidden):
+        open_one(db, ask)
+
+
 def test_admission_refuses_in_the_specified_order(db: Database, give: Give) -> None:
     give(dollars=0, messages_per_hour=0, is_active=False)
     bad = Ask("no-such-model", "openai-chat", 10, 10, Source.PERSON, is_turn=True)
@@ -251,7 +269,7 @@ def test_grants_can_be_replaced_rotated_paused_and_revoked(db: Database, give: G
     ],
 )
 def test_a_grant_without_a_payer_is_refused(db: Database, terms: GrantTerms) -> None:
-    with db.tx() as tx, pytest.raises(ValueError, match="needs"):
+    with db.tx() as tx, pytest.raises(ValueError, match=r"needs|come together"):
         metering.put_grant(tx, terms, now=NOW)
 
 

@@ -252,7 +252,9 @@ def test_trouble_with_the_customers_own_key_is_told_to_the_person(house: House, 
     vendor.script = json_script({"error": {"message": "invalid x-api-key"}}, 401)
     answer = house.post("/v1/messages", claude_body())
     assert answer.status_code == 200
-    assert "did not accept your API key" in answer.json()["content"][0]["text"]
+    text = answer.json()["content"][0]["text"]
+    assert "Anthropic did not accept your API key" in text
+    assert "https://haven.example/instances/ins_1/configuration#api-key" in text
     beat = [{"role": "user", "content": "[cron:1] tidy up"}]
     assert house.post("/v1/messages", claude_body(messages=beat)).status_code == 429
 

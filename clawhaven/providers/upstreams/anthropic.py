@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
+from clawhaven.providers.upstreams import asking
 from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode
 
 VERSION = "2023-06-01"
@@ -22,6 +23,9 @@ class Anthropic:
     """Requests to and usage of Anthropic's models."""
 
     name = "anthropic"
+    label = "Anthropic"
+    key_prefix = "sk-ant-"
+    keys_url = "https://platform.claude.com/settings/keys"
 
     class Options(EnvSettings):
         """Anthropic's settings."""
@@ -37,6 +41,11 @@ class Anthropic:
     def is_ready(self) -> bool:
         """True where the operator has a key of their own."""
         return bool(self._key)
+
+    def check_key(self, api_key: str) -> None:
+        """List one model with it."""
+        headers = {"x-api-key": api_key, "anthropic-version": VERSION}
+        asking.check_key(self.label, f"{self._url}/v1/models?limit=1", headers)
 
     def dialects(self) -> frozenset[Dialect]:
         """Messages and token counts."""

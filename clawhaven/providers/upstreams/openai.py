@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
+from clawhaven.providers.upstreams import asking
 from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode
 
 PASSED_HEADERS = ("accept", "content-type", "openai-beta")
@@ -22,6 +23,9 @@ class OpenAI:
     """Requests to and usage of OpenAI's models, and of servers that speak the same API."""
 
     name = "openai"
+    label = "OpenAI"
+    key_prefix = "sk-"
+    keys_url = "https://platform.openai.com/api-keys"
 
     class Options(EnvSettings):
         """OpenAI's settings."""
@@ -37,6 +41,10 @@ class OpenAI:
     def is_ready(self) -> bool:
         """True where the operator has a key of their own."""
         return bool(self._key)
+
+    def check_key(self, api_key: str) -> None:
+        """List the models with it."""
+        asking.check_key(self.label, f"{self._url}/v1/models", {"authorization": f"Bearer {api_key}"})
 
     def dialects(self) -> frozenset[Dialect]:
         """Chat, responses and embeddings."""

@@ -36,6 +36,9 @@ class Sandbox:
     """The built-in model. Refused in production by whoever builds the list of upstreams."""
 
     name = "sandbox"
+    label = "Sandbox"
+    key_prefix = "sk-sandbox-"
+    keys_url = ""
     is_ready = True
 
     class Options(EnvSettings):
@@ -43,6 +46,11 @@ class Sandbox:
 
     def __init__(self, options: Options, settings: Settings) -> None:
         self._options = options
+
+    def check_key(self, api_key: str) -> None:
+        """Any key that begins with `sk-sandbox-` and goes on is taken."""
+        if not api_key.startswith(self.key_prefix) or api_key == self.key_prefix:
+            raise ProviderError("the sandbox does not take this key", permanent=True, code="invalid_api_key")
 
     def dialects(self) -> frozenset[Dialect]:
         """Everything that carries a prompt."""
