@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from clawhaven.accounts.ownership import owned
 from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Ctx, Signed
+from clawhaven.billing import wallet as wallets
 from clawhaven.billing.models import Checkout
 from clawhaven.billing.plans import Catalogue, Plan, savings
 from clawhaven.core.errors import Invalid
@@ -19,6 +20,7 @@ from clawhaven.ledger.balance import account_of, list_entries
 from clawhaven.ledger.balance import balance as balance_of
 from clawhaven.metering import usage
 from clawhaven.workflows import access, checkout
+from clawhaven.workflows.balance import metered_plans
 
 router = APIRouter(tags=["billing"])
 
@@ -83,16 +85,24 @@ def get_checkout(checkout_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.get("/billing/balance")
 def balance(who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """The prepaid wallet, and the value of usage that the plan includes."""
+    """The prepaid wallet, and the value of usage that the plan includes.
+
+    `level`: ok, low or depleted; null for an account without a metered plan.
+    """
     with ctx.db.read() as db:
         wallet_id = account_of(db, access.WALLET, who.account_id)
         included_id = account_of(db, access.INCLUDED, who.account_id)
         wallet = balance_of(db, wallet_id) if wallet_id else None
         included = balance_of(db, included_id) if included_id else None
+        standing = wallets.find(db, who.account_id)
+        is_metered = who.account_id in wallets.metered_accounts(db, metered_plans(ctx), who.account_id)
     return {
         "currency": "USD",
         "balance_micros": wallet.balance_micros if wallet else 0,
         "held_micros": wallet.held_micros if wallet else 0,
+        "minimum_micros": ctx.settings.micros("wallet_minimum"),
+        "available_micros": max(0, wallet.available_micros or 0) if wallet else 0,
+        "level": (standing.level if standing else "ok") if is_metered else None,
         "included_usage_micros": -included.balance_micros if included else 0,
     }
 
@@ -103,8 +113,8 @@ def account_usage(
 ) -> dict[str, Any]:
     """Usage in a period (default: this month), by day, model, assistant and source."""
     now = ctx.clock.now()
-    start = _utc(since, "since") if since else now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = _utc(until, "until") if until else now + timedelta(seconds=1)
+    start = as_utc(since, "since") if since else now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    end = as_utc(until, "until") if until else now + timedelta(seconds=1)
     with ctx.db.read() as db:
         summary = usage.usage_summary(db, who.account_id, start, end)
         recent = usage.list_usage(db, who.account_id, None, 50)
@@ -126,7 +136,8 @@ def _sum(line: usage.Sum) -> dict[str, Any]:
     return {name: value for name, value in asdict(line).items() if name != "provider_cost_micros"}
 
 
-def _utc(moment: datetime, field: str) -> datetime:
+def as_utc(moment: datetime, field: str) -> datetime:
+    """The same moment in UTC. Raises Invalid without a zone."""
     if moment.tzinfo is None:
         raise Invalid("Times need a zone, as in 2026-01-31T00:00:00Z.", field=field, reason="no time zone")
     try:

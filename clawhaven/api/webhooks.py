@@ -12,7 +12,7 @@ from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, TooLarge
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import BadSignature
-from clawhaven.workflows import payments
+from clawhaven.workflows import money, payments
 
 router = APIRouter(tags=["webhooks"])
 
@@ -37,6 +37,11 @@ async def receive(provider: str, request: Request, ctx: Ctx) -> dict[str, Any]:
     return await run_in_threadpool(_store, ctx, request, provider, body)
 
 
+async def receive_creem(request: Request, ctx: Ctx) -> dict[str, Any]:
+    """Creem's events at an address that a former product had."""
+    return await receive("creem", request, ctx)
+
+
 def _store(ctx: Context, request: Request, provider: str, body: bytes) -> dict[str, Any]:
     limit(ctx, request, "webhooks", ctx.settings.webhooks_per_minute)
     if provider not in ctx.payments:
@@ -44,7 +49,9 @@ def _store(ctx: Context, request: Request, provider: str, body: bytes) -> dict[s
     try:
         is_new = payments.receive(ctx, provider, dict(request.headers), body)
     except BadSignature as error:
+        money.note_refused(ctx, provider, "not signed by the vendor, or too long ago")
         raise Invalid("This event is not signed by the payment provider.", code="bad_signature") from error
     except ProviderError as error:
+        money.note_refused(ctx, provider, f"signed and not readable ({error.code})")
         raise Invalid("This event is signed, but not in a shape we know.", code=error.code) from error
     return {"received": True, "duplicate": not is_new}

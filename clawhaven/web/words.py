@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clawhaven.billing.models import Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
 
@@ -81,9 +82,43 @@ LEDGER_KINDS: dict[str, str] = {
     "credit": "Credit",
     "refund": "Refund",
     "topup": "Top-up",
+    "plan_returned": "Plan returned",
+    "credit_expired": "Credit ended",
+    "correction": "Correction",
+}
+
+SUBSCRIPTIONS: dict[str, Badge] = {
+    "incomplete": Badge("Waiting for payment", "calm"),
+    "trialing": Badge("Free trial", "live"),
+    "active": Badge("Active", "live"),
+    "past_due": Badge("Payment failed", "bad"),
+    "unpaid": Badge("Not paid", "bad"),
+    "canceled": Badge("Ended", "calm"),
+}
+
+TROUBLE: dict[str, str] = {
+    "payment": "A payment for this plan has failed. We need a payment method that works.",
+    "refund": "The payment for this period was returned.",
+    "dispute": "The payment for this period is disputed at your bank. Write to us if that is a mistake.",
+    "ended": "This plan has ended.",
+}
+
+INVOICE_STATES: dict[str, str] = {
+    "draft": "being prepared",
+    "open": "not paid",
+    "paid": "paid",
+    "void": "void",
+    "uncollectible": "given up",
 }
 
 POCKETS: dict[str, str] = {"wallet": "Balance", "included": "Included usage"}
+
+
+def subscription(row: Subscription) -> Badge:
+    """The subscription's state as a badge; one that is to end says so."""
+    if row.is_ending and row.state in ("active", "trialing"):
+        return Badge("Ends with its period", "warn")
+    return SUBSCRIPTIONS.get(row.state, Badge(row.state, "calm"))
 
 
 def badge(instance: Instance) -> Badge:
@@ -118,5 +153,16 @@ DONE: dict[str, str] = {
     "disconnected": "Disconnected. The bot can be used elsewhere now.",
     "listening": "We are waiting for you at the bot again. Open the link below.",
     "signed-out": "You are signed out.",
+    "plan-changed": "The plan is changed.",
+    "price-accepted": "The new price holds from now on.",
+    "cancelled": "The plan ends with its period. You can take this back until then.",
+    "resumed": "The plan goes on.",
+    "auto-saved": "Saved. Your balance is filled by itself from now on.",
+    "auto-off": "Automatic top-up is off.",
+    "redeemed": "The credit is on your balance.",
+    "credited": "Booked. The customer sees it in the statement.",
+    "refund-asked": "Asked for. The books follow as soon as the payment provider has done it.",
+    "coupon-made": "The coupon can be used now.",
+    "coupon-disabled": "The coupon cannot be used any more.",
 }
 """Sentences for `?done=…`, the only thing an address can make a page say."""

@@ -1,0 +1,163 @@
+"""The billing page and the way to a top-up, without JavaScript."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import pytest
+
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts, coupons, subscriptions
+from clawhaven.billing.models import Subscription
+from clawhaven.context import Context
+from clawhaven.workflows import plan as agreements
+from clawhaven.workflows import settlement
+from tests.web.conftest import DRAFT, Visit
+
+
+def settle(ctx: Context, checkout_id: str) -> None:
+    """What the workflow of an event does, here and now."""
+    with ctx.db.read() as db:
+        reference = checkouts.get(db, checkout_id).reference or ""
+    seen = ctx.payments["sandbox"].fetch(reference)
+    with ctx.db.tx() as db:
+        settlement.equalise(db, ctx, checkouts.get(db, checkout_id), seen)
+
+
+def pay(ctx: Context, url: str) -> str:
+    """Pay the sandbox page at `url`; returns our checkout's id."""
+    reference = url.rpartition("/")[2]
+    ctx.payments["sandbox"].complete(reference, "paid")  # type: ignore[attr-defined]
+    with ctx.db.read() as db:
+        found = checkouts.by_reference(db, "sandbox", reference)
+    assert found is not None
+    settle(ctx, found.id)
+    return found.id
+
+
+@pytest.fixture
+def paying(ctx: Context, mine: Visit) -> Visit:
+    """The customer with one paid assistant."""
+    pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
+    return mine
+
+
+def agreement(ctx: Context, owner: Owner) -> Subscription:
+    with ctx.db.read() as db:
+        (found,) = [one for one in subscriptions.of_account(db, owner.account.id) if one.state != "canceled"]
+    return found
+
+
+def test_the_page_shows_plan_payment_method_and_invoices(paying: Visit) -> None:
+    html = paying.get("/billing").text
+    for text in ("Personal", "$29", "Active", "Next payment", "ending in", "Download" if "pdf" in html else "Open"):
+        assert text in html, text
+    assert 'href="/topup"' in html
+
+
+def test_without_a_plan_it_leads_to_the_first_assistant(mine: Visit) -> None:
+    html = mine.get("/billing").text
+    assert "No plan at the moment" in html
+    assert "None yet" in html
+
+
+def test_a_plan_is_cancelled_kept_and_changed(ctx: Context, paying: Visit, owner: Owner) -> None:
+    base = f"/billing/subscriptions/{agreement(ctx, owner).id}"
+    answer = paying.post(f"{base}/cancel", "/billing")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/billing?done=cancelled")
+    assert "Keep the plan after all" in paying.get("/billing").text
+    assert paying.post(f"{base}/resume", "/billing").headers["location"] == "/billing?done=resumed"
+    assert paying.post(f"{base}/plan", "/billing", plan="metered").headers["location"] == "/billing?done=plan-changed"
+    assert agreement(ctx, owner).plan == "metered"
+    refused = paying.post(f"{base}/plan", "/billing", plan="nonsense")
+    assert refused.status_code == 400
+    assert 'role="alert"' in refused.text
+
+
+def test_a_form_of_another_site_changes_nothing(ctx: Context, paying: Visit, owner: Owner) -> None:
+    url = f"/billing/subscriptions/{agreement(ctx, owner).id}/cancel"
+    assert paying.http.post(url, data={"csrf": "x"}).status_code == 403
+    assert paying.http.post(url, data={}, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert not agreement(ctx, owner).is_ending
+
+
+def test_who_has_ended_can_come_back(ctx: Context, paying: Visit, owner: Owner) -> None:
+    subscription = agreement(ctx, owner)
+    ctx.payments["sandbox"].end(subscription.reference)  # type: ignore[attr-defined]
+    settle(ctx, subscription.checkout_id)
+    html = paying.get("/billing").text
+    (path,) = re.findall(r'action="(/instances/[a-z0-9_]+/reactivate)"', html)
+    answer = paying.post(path, "/billing", plan="personal")
+    assert answer.status_code == 303
+    pay(ctx, answer.headers["location"])
+    assert agreement(ctx, owner).state == "active"
+
+
+def test_the_portal_is_the_vendor_s(paying: Visit, mine: Visit) -> None:
+    answer = paying.post("/billing/portal", "/billing")
+    assert answer.status_code == 303
+    assert "/sandbox/" in answer.headers["location"]
+
+
+def test_a_topup_goes_through_the_payment_page(ctx: Context, paying: Visit, owner: Owner) -> None:
+    answer = paying.post("/topup", chosen="25", amount="")
+    assert answer.status_code == 303
+    checkout_id = pay(ctx, answer.headers["location"])
+    html = paying.get(f"/topup/{checkout_id}").text
+    assert "$25 are on your balance" in html
+    assert "$25.00" in paying.get("/ledger").text
+    rows = list(csv.DictReader(io.StringIO(paying.get("/ledger.csv").text)))
+    assert any("25.00" in row.values() for row in rows)
+
+
+def test_a_topup_that_waits_says_so(paying: Visit) -> None:
+    url = paying.post("/topup", chosen="other", amount="12.50").headers["location"]
+    with paying.ctx.db.read() as db:
+        found = checkouts.by_reference(db, "sandbox", url.rpartition("/")[2])
+    assert found is not None
+    assert found.amount_micros == 12_500_000
+    html = paying.get(f"/topup/{found.id}").text
+    assert "Waiting for the payment provider" in html
+
+
+@pytest.mark.parametrize("wrong", ["5", "abc", "", "12.345", "99999"])
+def test_a_wrong_amount_is_explained_and_kept(mine: Visit, wrong: str) -> None:
+    answer = mine.post("/topup", chosen="other", amount=wrong)
+    assert answer.status_code == 400
+    assert 'aria-invalid="true"' in answer.text
+    assert f'value="{wrong}"' in answer.text
+
+
+def test_the_automatic_topup_is_saved_checked_and_switched_off(ctx: Context, mine: Visit) -> None:
+    saved = mine.post("/topup/automatic", "/topup", enabled="1", threshold="15", auto_amount="25")
+    assert saved.headers["location"] == "/topup?done=auto-saved"
+    html = mine.get("/topup").text
+    assert 'value="15"' in html
+    assert "checked> Fill my balance" in html
+    wrong = mine.post("/topup/automatic", "/topup", enabled="1", threshold="15", auto_amount="2")
+    assert wrong.status_code == 400
+    assert "auto_amount-error" in wrong.text
+    assert mine.post("/topup/automatic", "/topup", threshold="15", auto_amount="25").headers["location"].endswith("off")
+
+
+def test_a_coupon_s_credit_arrives(ctx: Context, mine: Visit) -> None:
+    with ctx.db.tx() as db:
+        coupons.create(db, "HELLO", kind="credit", value=5_000_000, now=ctx.clock.now())
+    assert mine.post("/billing/coupon", "/topup", code="HELLO").headers["location"] == "/topup?done=redeemed"
+    again = mine.post("/billing/coupon", "/topup", code="HELLO")
+    assert again.status_code == 400
+    assert "$5.00" in mine.get("/topup").text
+
+
+def test_a_vendor_that_is_away_hides_nothing_else(ctx: Context, paying: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clawhaven.core.errors import Unavailable
+
+    def away(*_: object) -> None:
+        raise Unavailable("The payment provider cannot be reached at the moment.")
+
+    monkeypatch.setattr(agreements, "list_invoices", away)
+    html = paying.get("/billing").text
+    assert "cannot be reached" in html
+    assert "Personal" in html
