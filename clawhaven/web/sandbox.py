@@ -62,6 +62,9 @@ class HostingVendor(Protocol):
     def invoice(self, reference: str) -> Any | None:
         """What an invoice's page shows, or None."""
 
+    def paper(self, reference: str) -> bytes | None:
+        """An invoice as a PDF file, or None."""
+
     def pay_invoice(self, reference: str, outcome: Literal["paid", "declined"] = "paid") -> None:
         """What the customer did on an invoice's page."""
 
@@ -143,6 +146,14 @@ def show_sandbox_invoice(request: Request, vendor: Sandbox, reference: RowId) ->
     is_declined = request.query_params.get("did") == "declined"
     shown = _known(vendor.invoice(reference), "invoice")
     return page(request, "sandbox_invoice.html", shown=shown, is_declined=is_declined)
+
+
+@router.get("/sandbox/invoice/{reference}/pdf")
+def download_sandbox_invoice(vendor: Sandbox, reference: RowId) -> Response:
+    """The invoice as a file."""
+    paper = _known(vendor.paper(reference), "invoice")
+    name = f'attachment; filename="{reference}.pdf"'
+    return Response(paper, media_type="application/pdf", headers={"Content-Disposition": name})
 
 
 @router.post("/sandbox/invoice/{reference}")

@@ -154,6 +154,16 @@ def test_an_owed_invoice_is_paid_on_its_page(visit: Visit, vendor: Any, paid: st
     assert "Nothing has to be paid" in visit.get(left).text
 
 
+def test_an_invoice_is_a_file_too(visit: Visit, vendor: Any, paid: str) -> None:
+    (invoice,) = vendor.invoices(vendor.fetch(paid).customer_reference)
+    assert path_of(invoice.pdf_url) in visit.get(path_of(invoice.page_url)).text
+    answer = visit.get(path_of(invoice.pdf_url))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    for words in (b"(Invoice SANDBOX-00001)", b"(Customer: user@example.com)", b"(Amount: $29.00 \\(paid\\))"):
+        assert words in answer.content
+    assert visit.get("/sandbox/invoice/sinv_1/pdf").status_code == 404
+
+
 def test_the_portal_shows_card_and_invoices_and_takes_another_card(visit: Visit, vendor: Any, paid: str) -> None:
     customer = vendor.fetch(paid).customer_reference
     path = path_of(vendor.portal_url(customer, "http://127.0.0.1/billing"))

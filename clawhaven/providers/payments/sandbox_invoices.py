@@ -161,7 +161,7 @@ def vendor_invoice(row: sqlite3.Row, page_url: str) -> VendorInvoice:
         amount_micros=row["due_micros"],
         created_at=as_time(row["created_at"]),
         page_url=page_url,
-        pdf_url=None,
+        pdf_url=f"{page_url}/pdf",
         description=row["description"],
     )
 

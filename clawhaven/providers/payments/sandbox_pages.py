@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from clawhaven.core.ids import new_id
+from clawhaven.core.money import format_usd
 from clawhaven.ports.payments import SavedMethod, VendorInvoice
 from clawhaven.providers.payments import sandbox_checkouts as checkouts
 from clawhaven.providers.payments import sandbox_subscriptions as subscriptions
@@ -21,6 +22,7 @@ from clawhaven.providers.payments.sandbox_invoices import (
     vendor_invoice,
 )
 from clawhaven.providers.payments.sandbox_office import Office
+from clawhaven.providers.payments.sandbox_paper import write_pdf
 from clawhaven.providers.payments.sandbox_prices import unpack
 from clawhaven.providers.payments.sandbox_store import as_time, maybe_time, row_of
 from clawhaven.providers.payments.sandbox_trouble import Card, ahead
@@ -133,6 +135,25 @@ class Pages(Office):
             period_start=maybe_time(row["period_start"]),
             period_end=maybe_time(row["period_end"]),
             is_payable=row["state"] == "open",
+        )
+
+    def paper(self, reference: str) -> bytes | None:
+        """An invoice as a PDF file, or None when there is no such invoice."""
+        shown = self.invoice(reference)
+        if shown is None:
+            return None
+        invoice = shown.invoice
+        period = [f"Period: {shown.period_start:%d %b %Y} to {shown.period_end:%d %b %Y}"] if shown.period_start else []
+        return write_pdf(
+            [
+                f"Invoice {invoice.number}",
+                "Sandbox: play money, not a tax document",
+                f"Customer: {shown.email}",
+                f"For: {invoice.description}",
+                *period,
+                f"Date: {invoice.created_at:%d %b %Y}",
+                f"Amount: {format_usd(invoice.amount_micros)} ({invoice.state})",
+            ]
         )
 
     def pay_invoice(self, reference: str, outcome: Literal["paid", "declined"] = "paid") -> None:

@@ -106,6 +106,7 @@ def prepare(db: sqlite3.Connection) -> None:
             _give_customers(db)
             _give_anchors(db)
             _give_periods(db)
+            _give_debts(db)
     except BaseException:
         db.rollback()
         raise
@@ -164,4 +165,32 @@ def _give_periods(db: sqlite3.Connection) -> None:
         db.execute(
             "UPDATE payments SET period_start = ?, period_end = ? WHERE reference = ?",
             (begin.timestamp(), end.timestamp(), row["reference"]),
+        )
+
+
+def _give_debts(db: sqlite3.Connection) -> None:
+    """Who was past due owes the period that had begun; the calendar asks the card again."""
+    owing = db.execute("SELECT * FROM subscriptions WHERE state = 'past_due' AND owed IS NULL").fetchall()
+    for row in owing:
+        invoice = new_id("sinv")
+        db.execute(
+            "INSERT INTO invoices (reference, customer, checkout, subscription, plan, description, state, total_micros,"
+            " due_micros, period_start, period_end, created_at) VALUES (?, ?, ?, ?, '', ?, 'open', ?, ?, ?, ?, ?)",
+            (
+                invoice,
+                row["customer"],
+                row["checkout"],
+                row["reference"],
+                row["description"],
+                row["amount_micros"],
+                row["amount_micros"],
+                row["period_start"],
+                row["period_end"],
+                row["period_start"],
+            ),
+        )
+        db.execute(
+            "UPDATE subscriptions SET owed = ?, attempts = 1, next_attempt_at = period_start + 259200"
+            " WHERE reference = ?",
+            (invoice, row["reference"]),
         )

@@ -86,6 +86,24 @@ def test_an_old_file_does_everything_new(tmp_path: Path) -> None:
     assert len(vendor.invoices(customer)) == 3
 
 
+def test_who_was_past_due_in_an_old_file_pays_that_period_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "sandbox-payments.sqlite3"
+    write_first_version(path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE subscriptions SET state = 'past_due'")
+        db.execute("DELETE FROM payments WHERE reference = 'spay_2'")
+    vendor = make(tmp_path)
+    before = vendor.fetch("sco_1").subscription
+    assert before is not None
+    assert before.pay_url
+    vendor.renew("ssub_1")
+    state = vendor.fetch("sco_1")
+    assert state.subscription is not None
+    assert (state.subscription.state, state.subscription.pay_url) == ("active", None)
+    assert [one.period_start for one in state.payments] == [BEGAN, RENEWED]
+    assert state.subscription.current_period_end == before.current_period_end
+
+
 def test_many_processes_open_an_old_file_at_once(tmp_path: Path) -> None:
     write_first_version(tmp_path / "var" / "sandbox-payments.sqlite3")
     seen: list[str | None] = []
