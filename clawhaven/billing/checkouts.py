@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -135,11 +135,14 @@ def request_for(
 
 
 def attach(db: Session, checkout_id: str, reference: str, url: str) -> Checkout:
-    """Record the vendor's reference and page; the same again is success."""
-    checkout = db.get_one(Checkout, checkout_id)
-    checkout.reference, checkout.url = reference, url
-    db.flush()
-    return checkout
+    """Record the vendor's reference and page. The first one stays: it may have been paid already."""
+    db.execute(
+        update(Checkout)
+        .where(Checkout.id == checkout_id, Checkout.reference.is_(None))
+        .values(reference=reference, url=url)
+        .execution_options(synchronize_session=False)
+    )
+    return db.get_one(Checkout, checkout_id, populate_existing=True)
 
 
 def by_reference(db: Session, provider: str, reference: str) -> Checkout | None:

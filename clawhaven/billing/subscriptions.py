@@ -101,7 +101,9 @@ def _create(
     )
     db.add(row)
     db.flush()
-    if checkout.instance_id is not None and state != SubscriptionState.CANCELED:
+    # One that is over when we first hear of it takes no assistant from another that pays.
+    is_over = state == SubscriptionState.CANCELED
+    if checkout.instance_id is not None and not (is_over and db.get(Cover, checkout.instance_id)):
         cover(db, row.id, checkout.instance_id, now)
     return row
 

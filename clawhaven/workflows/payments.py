@@ -175,13 +175,22 @@ def close_event(row_id: str, state: str, note: str) -> None:
 
 
 def sync(ctx: Context, since: timedelta = timedelta(days=2)) -> int:
-    """Ask every vendor for events we may have missed; returns how many were new. One bad event stops no other."""
-    missed = 0
+    """Ask every vendor for events we may have missed; returns how many were new. One bad event stops no other.
+
+    Raises the ProviderError of a vendor that does not answer, once all others were asked.
+    """
+    missed, away = 0, None
     for name, provider in ctx.payments.items():
-        events: list[tuple[dict[str, Any], bytes]] = provider.unseen(ctx.clock.now() - since)
+        try:
+            events: list[tuple[dict[str, Any], bytes]] = provider.unseen(ctx.clock.now() - since)
+        except ProviderError as error:
+            away = error
+            continue
         for headers, body in events:
             try:
                 missed += receive(ctx, name, headers, body)
             except (BadSignature, ProviderError) as error:
                 log.warning("an event from the vendor cannot be read", provider=name, error=type(error).__name__)
+    if away is not None:
+        raise away
     return missed

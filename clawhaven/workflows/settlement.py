@@ -35,7 +35,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     now = ctx.clock.now()
     if seen.customer_reference:
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
-    # Assistants and their grants first, the ledger after them: model calls lock in this order too.
+    # Assistants first, then their agreement, their grants, the ledger: everybody who locks does so in this order.
+    _hold(db, checkout)
     news = [_note(db, checkout, payment, now) for payment in seen.payments]
     outcome = _settle_checkout(db, ctx, checkout, seen, now)
     subscription = None
@@ -53,6 +54,16 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         _grant_credit(db, ctx, subscription, seen.payments, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
+
+
+def _hold(db: Session, checkout: Checkout) -> None:
+    """Keep the assistants this payment may be for as they are until the transaction ends."""
+    known = subscriptions.of_checkout(db, checkout.id)
+    ids = subscriptions.covered(db, known.id) if known is not None else []
+    if checkout.instance_id is not None and checkout.instance_id not in ids:
+        ids.append(checkout.instance_id)
+    for instance_id in ids:
+        lifecycle.locked(db, instance_id)
 
 
 @dataclass(frozen=True, slots=True)

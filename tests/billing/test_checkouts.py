@@ -9,6 +9,7 @@ import pytest
 
 from clawhaven.billing import checkouts
 from clawhaven.core.errors import IllegalMove, NotFound
+from clawhaven.ports.payments import VendorPayment
 from tests.workflows.scene import Scene
 
 
@@ -51,7 +52,8 @@ def test_one_receipt_per_payment(scene: Scene) -> None:
 
     def add(number: int) -> bool:
         with scene.ctx.db.tx() as db:
-            return checkouts.add_receipt(db, begun.checkout, f"pay_{number % 2}", 29_000_000, now)
+            payment = VendorPayment(f"pay_{number % 2}", 29_000_000)
+            return checkouts.add_receipt(db, begun.checkout, payment, now)[1]
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(add, range(16))) == 2
