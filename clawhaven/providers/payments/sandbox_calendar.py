@@ -1,4 +1,4 @@
-"""The sandbox's calendar: what happens to subscriptions because time passes, each thing in a transaction of its own."""
+"""The sandbox's calendar: what happens because time passes, each thing in a transaction of its own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from clawhaven.providers.payments import sandbox_subscriptions as subscriptions
+from clawhaven.providers.payments.sandbox_checkouts import CHARGE
 from clawhaven.providers.payments.sandbox_events import about
 from clawhaven.providers.payments.sandbox_invoices import Desk
 from clawhaven.providers.payments.sandbox_store import Store, as_time, row_of
 
 TRIAL_NOTICE: Final = timedelta(days=3)
 """So long before its end a trial's end is told, as Stripe does with `customer.subscription.trial_will_end`."""
+
+CHECKOUT_LIFE: Final = timedelta(days=1)
+"""So long a checkout, or a charge that waits for 3-D Secure, can be paid, as at Stripe."""
 
 _NOTICE_SECONDS: Final = TRIAL_NOTICE.total_seconds()
 
@@ -29,32 +33,51 @@ SELECT reference, due FROM (
 WHERE due <= ? ORDER BY due, reference LIMIT 1
 """  # noqa: S608 - a number of ours
 
+# The next checkout that nobody has paid for too long, in the same shape.
+_STALE: Final = f"""
+SELECT reference, created_at + {CHECKOUT_LIFE.total_seconds()} AS due FROM checkouts
+WHERE (state = 'open' OR (state = 'declined' AND kind <> '{CHARGE}')) AND due <= ?
+ORDER BY due, reference LIMIT 1
+"""  # noqa: S608 - numbers and words of ours
+
 
 def advance(store: Store, now: datetime, told_at: Callable[[], datetime]) -> int:
-    """Do everything that is due by `now` on the vendor's calendar, in its order and at its own time; how much it was.
+    """Do everything that is due by `now` on the vendor's calendar, each thing at its own time; how much it was.
 
     Killed in between, the rest is done by the next call. Several processes may call it at once: each thing is looked
     for again inside its transaction.
     """
+    return _follow(store, _STALE, _expire, now, told_at) + _follow(store, _NEXT, _act, now, told_at)
+
+
+def _follow(
+    store: Store, query: str, act: Callable[[Desk, str], None], now: datetime, told_at: Callable[[], datetime]
+) -> int:
     done = 0
     while True:
         with store.read() as db:
-            if _next(db, now) is None:
+            if _first(db, query, now) is None:
                 return done
         with store.tx() as db:
-            found = _next(db, now)
+            found = _first(db, query, now)
             if found is None:
                 return done
-            _act(Desk(db, as_time(found["due"]), told_at()), row_of(db, "subscriptions", found["reference"]))
+            act(Desk(db, as_time(found["due"]), told_at()), found["reference"])
         done += 1
 
 
-def _next(db: sqlite3.Connection, now: datetime) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = db.execute(_NEXT, (now.timestamp(),)).fetchone()
+def _first(db: sqlite3.Connection, query: str, now: datetime) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = db.execute(query, (now.timestamp(),)).fetchone()
     return row
 
 
-def _act(desk: Desk, row: sqlite3.Row) -> None:
+def _expire(desk: Desk, reference: str) -> None:
+    desk.db.execute("UPDATE checkouts SET state = 'expired' WHERE reference = ?", (reference,))
+    desk.tell(["checkout.expired"], about(reference))
+
+
+def _act(desk: Desk, reference: str) -> None:
+    row = row_of(desk.db, "subscriptions", reference)
     if row["period_end"] <= desk.at.timestamp():
         subscriptions.turn_period(desk, row)
     elif row["state"] == "trialing":

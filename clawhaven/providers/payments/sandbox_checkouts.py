@@ -24,7 +24,7 @@ from clawhaven.providers.payments.sandbox_store import refused, row_of
 Outcome = Literal["paid", "declined", "cancelled"]
 
 CHARGE: Final = "charge"
-_FINAL: Final = frozenset({"paid", "cancelled"})
+_FINAL: Final = frozenset({"paid", "cancelled", "expired"})
 
 
 def open_checkout(desk: Desk, request: CheckoutRequest) -> sqlite3.Row:
@@ -47,7 +47,7 @@ def open_checkout(desk: Desk, request: CheckoutRequest) -> sqlite3.Row:
 
 
 def complete(desk: Desk, row: sqlite3.Row, outcome: Outcome, faults: Faults) -> None:
-    """What the customer did on the page. Paid and cancelled are final, and a charge that was declined is, too."""
+    """What the customer did on the page. Paid, cancelled and expired are final, and a declined charge is, too."""
     if outcome not in ("paid", "declined", "cancelled"):
         raise refused("unknown_outcome", f"A checkout cannot end as {outcome!r}.")
     is_charge = row["kind"] == CHARGE

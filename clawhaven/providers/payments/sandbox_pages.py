@@ -33,7 +33,7 @@ MOST_INVOICES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the checkout page shows. `state` is `open`, `paid`, `declined` or `cancelled`.
+    """What the checkout page shows. `state` is `open`, `paid`, `declined`, `cancelled` or `expired`.
 
     `due_micros` is what is paid now: nothing for a trial, less with a coupon. `is_charge`: a payment with the saved
     card that its bank wants confirmed.
@@ -115,8 +115,8 @@ class Pages(Office):
     ) -> None:
         """What the customer did on the page; state and events are one transaction.
 
-        Paid and cancelled are final: completing again changes nothing. Declined can be tried again. The events go
-        out `1 + duplicate` times, backwards if `reorder`, not before `delay_seconds` have passed.
+        Paid, cancelled and expired are final: completing again changes nothing. Declined can be tried again. The
+        events go out `1 + duplicate` times, backwards if `reorder`, not before `delay_seconds` have passed.
         """
         with self._serving() as desk:
             row = row_of(desk.db, "checkouts", reference)

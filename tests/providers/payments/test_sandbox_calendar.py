@@ -17,7 +17,7 @@ import pytest
 from clawhaven.core.clock import Clock
 from clawhaven.ports.payments import Discount, PaymentKind, VendorState
 from clawhaven.providers.payments.sandbox import Sandbox
-from tests.contracts.payments import START, request_of
+from tests.contracts.payments import START, charge_of, request_of
 from tests.providers.payments.test_sandbox import make
 from tests.providers.payments.test_sandbox_courier import run_and_kill
 
@@ -184,6 +184,25 @@ def test_a_cancelled_subscription_ends_with_its_period(vendor: Sandbox, clock: C
     assert (state_of(vendor, checkout), len(vendor.fetch(checkout).payments)) == ("canceled", 1)
     assert told(vendor).count("subscription.canceled") == 1
     assert vendor.list_subscriptions() == []
+
+
+def test_what_nobody_pays_for_a_day_expires(vendor: Sandbox, clock: Clock) -> None:
+    left, refused = (vendor.create_checkout(request_of(f"chk_{number}")).reference for number in (1, 2))
+    vendor.complete(refused, "declined")
+    checkout = begin(vendor, "chk_3")
+    use(vendor, checkout, "needs_3ds")
+    waiting = vendor.charge_saved(charge_of("chk_4", str(vendor.fetch(checkout).customer_reference))).reference
+    use(vendor, checkout, "declined")
+    declined = vendor.charge_saved(charge_of("chk_5", str(vendor.fetch(checkout).customer_reference))).reference
+    pass_time(vendor, clock, timedelta(hours=23))
+    assert "checkout.expired" not in told(vendor)
+    pass_time(vendor, clock, timedelta(hours=1))
+    pass_time(vendor, clock, DAY)
+    assert told(vendor).count("checkout.expired") == 3
+    for reference in (left, refused, waiting):
+        vendor.complete(reference, "paid")
+        assert (vendor.fetch(reference).checkout_state, vendor.fetch(reference).payments) == ("expired", ())
+    assert (vendor.fetch(checkout).checkout_state, vendor.fetch(declined).checkout_state) == ("paid", "declined")
 
 
 def test_several_calendars_at_once_bill_each_period_once(tmp_path: Path, vendor: Sandbox, clock: Clock) -> None:

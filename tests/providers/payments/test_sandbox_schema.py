@@ -80,7 +80,8 @@ def test_an_old_file_does_everything_new(tmp_path: Path) -> None:
     assert vendor.create_checkout(request_of("chk_2", email="Ada@example.com", plan="personal")).reference == "sco_2"
     charged = vendor.charge_saved(charge_of("chk_3", customer))
     assert vendor.fetch(charged.reference).checkout_state == "paid"
-    assert vendor.advance(datetime.now(UTC) + timedelta(days=31)) == 1
+    assert vendor.advance(datetime.now(UTC) + timedelta(days=31)) == 2
+    assert vendor.fetch("sco_2").checkout_state == "expired"
     assert vendor.fetch("sco_1").payments[2].period_start == month_after(BEGAN, 2)
     vendor.change_plan("ssub_1", DEARER, "change_1")
     assert len(vendor.invoices(customer)) == 3
