@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from clawhaven.billing.plans import Catalogue
+from clawhaven.context import Context
 from clawhaven.web.pages import saving
 from tests.web.conftest import Visit
 
@@ -14,7 +17,16 @@ def test_the_landing_page_says_what_where_and_how_much(visit: Visit) -> None:
     assert page.status_code == 200
     for words in ("Your own AI assistant", "$29", "a month", 'action="/configure"', 'type="email"', "/sign-in"):
         assert words in page.text
-    assert "quarterly" not in page.text  # plans that are not offered
+    for words in ("Own key, quarterly", "saves 13 %", "$299", "saves 14 %", "Your own Anthropic or OpenAI key"):
+        assert words in page.text
+
+
+def test_a_plan_that_is_not_offered_is_not_shown(visit: Visit, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {plan.id: dataclasses.replace(plan, is_offered=plan.id == "personal") for plan in ctx.plans}
+    monkeypatch.setattr(visit.http.app.state, "ctx", dataclasses.replace(ctx, plans=Catalogue(kept)))
+    page = visit.get("/").text
+    assert "Personal" in page
+    assert "quarterly" not in page
 
 
 def test_somebody_signed_in_is_led_to_their_dashboard(mine: Visit) -> None:
