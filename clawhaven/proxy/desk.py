@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from clawhaven import metering
 from clawhaven.billing import wallet
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
 from clawhaven.core.errors import PaymentRequired, Unauthorized
+from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
 from clawhaven.metering import Ask, ClosedCall, Grant, OpenCall, PlanMode, Price
@@ -19,6 +22,7 @@ from clawhaven.ports.upstream import Upstream, Usage
 
 DATABASE_THREADS = 8
 T = TypeVar("T")
+log = get_logger(__name__)
 
 
 class ProxyContext(Protocol):
@@ -117,12 +121,18 @@ class Desk:
         self._threads.shutdown()
 
     def _note_refusal(self, grant: Grant) -> None:
-        """For want of credit: the wallet's rules want to know. Noted once, so that refusals cost one read each."""
-        with self._ctx.db.read() as db:
-            if wallet.is_marked(db, grant.account_id):
-                return
-        with self._ctx.db.tx() as db:
-            wallet.mark_refused(db, grant.account_id, self._ctx.clock.now())
+        """For want of credit: the wallet's rules want to know. Noted once, so that refusals cost one read each.
+
+        Whatever happens here, the person still gets the sentence with the link; the next refusal is noted instead.
+        """
+        try:
+            with self._ctx.db.read() as db:
+                if wallet.is_marked(db, grant.account_id):
+                    return
+            with self._ctx.db.tx() as db:
+                wallet.mark_refused(db, grant.account_id, self._ctx.clock.now())
+        except SQLAlchemyError:
+            log.exception("refusal_not_noted", account=grant.account_id)
 
     def _reachable(self, grant: Grant) -> list[str]:
         if grant.plan_mode == PlanMode.OWN_KEY:

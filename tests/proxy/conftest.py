@@ -16,6 +16,7 @@ import uvicorn
 from aiohttp import web
 
 from clawhaven import ledger, metering
+from clawhaven.accounts.models import Account, User
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
 from clawhaven.core.money import MICROS_PER_DOLLAR
@@ -156,6 +157,11 @@ class House:
         now = self.clock.now()
         included = mode is PlanMode.INCLUDED
         with self.db.tx() as db:
+            if db.get(Account, "acc_1") is None:
+                db.add(User(id="usr_1", email="one@example.com", created_at=now))
+                db.flush()
+                db.add(Account(id="acc_1", owner_id="usr_1", slug="one", created_at=now))
+                db.flush()
             kind = "included" if included else "wallet"
             self.account = ledger.open_account(db, kind, "acc_1", None if included else 0, now=now)
             if dollars and not included:

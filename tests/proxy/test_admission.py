@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from clawhaven import ledger, metering
+from clawhaven.billing import wallet
 from clawhaven.metering import PlanMode
 from clawhaven.providers.upstreams.openai import OpenAI
 from clawhaven.proxy import create_app
@@ -245,3 +247,32 @@ def test_an_own_key_needs_no_key_of_the_operator(house: House, vendor: ScriptedV
     assert vendor.requests[0][1]["authorization"] == "Bearer sk-customers-own"
     listed = httpx2.get(f"{house.url}/v1/models", headers={"x-api-key": KEY}).json()["data"]
     assert {model["owned_by"] for model in listed} == {"openai"}
+
+
+def test_a_refusal_for_want_of_credit_is_noted_once_for_the_wallet(house: House) -> None:
+    with house.db.tx() as db:
+        ledger.set_floor(db, house.account, 100_000_000)
+    body = {**claude_body(), "model": "sandbox-1"}
+    house.clock.advance(timedelta(hours=1))
+    for _ in range(3):
+        assert "https://haven.example/topup" in house.post("/v1/messages", body).text
+    with house.db.read() as db:
+        row = wallet.find(db, "acc_1")
+        assert row is not None
+        noted = row.refused_at
+        assert noted is not None
+        standing = wallet.standing(db, "acc_1")
+    assert standing is not None
+    assert standing.is_refused
+    house.post("/v1/messages", body)
+    with house.db.read() as db:
+        row = wallet.find(db, "acc_1")
+        assert row is not None
+        assert row.refused_at == noted
+
+
+def test_a_refusal_that_cannot_be_noted_is_still_told(house: House) -> None:
+    with house.db.tx() as db:
+        ledger.set_floor(db, house.account, 100_000_000)
+        db.connection().exec_driver_sql("DROP TABLE wallet")
+    assert "https://haven.example/topup" in house.post("/v1/messages", {**claude_body(), "model": "sandbox-1"}).text
