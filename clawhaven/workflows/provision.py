@@ -109,6 +109,7 @@ def start_gateway(instance_id: str, operation_id: str, port: int) -> None:
     with progress.shown(ctx, operation_id, "start_gateway"):
         boot.wait_for_slot(ctx, instance_id)
         instance, channels = files.load(ctx, instance_id)
+        plan = ctx.plans.get(instance.plan)
         runtime = ctx.runtime(instance.runtime)
         layout = runtime.layout(instance_id, port)
         placed = runtime.create(
@@ -116,8 +117,8 @@ def start_gateway(instance_id: str, operation_id: str, port: int) -> None:
                 instance_id=instance_id,
                 port=port,
                 files=files.render_all(ctx, instance, channels, layout),
-                memory_bytes=ctx.settings.instance_memory_mb * 1024**2,
-                cpus=ctx.settings.instance_cpus,
+                memory_bytes=(plan.memory_mb or ctx.settings.instance_memory_mb) * 1024**2,
+                cpus=plan.cpus or ctx.settings.instance_cpus,
             )
         )
         with ctx.db.tx() as db:
