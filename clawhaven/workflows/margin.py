@@ -183,3 +183,8 @@ def share(amount_micros: int, part: timedelta, whole: timedelta) -> int:
     """The part of an amount that goes with a part of a time, rounded down to a micro-dollar. Pure."""
     second = timedelta(seconds=1)
     return amount_micros * (part // second) // (whole // second)
+
+
+def month_before(since: datetime) -> str:
+    """The name of the month before the one that begins then: `2026-10`. Pure."""
+    return f"{since - timedelta(days=1):%Y-%m}"

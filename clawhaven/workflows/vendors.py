@@ -1,0 +1,161 @@
+"""Our subscriptions and checkouts against the payment vendors' own lists: what differs, and what would mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, or_, select
+
+from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.billing.models import Checkout, Subscription
+from clawhaven.billing.subscriptions import SubscriptionState
+from clawhaven.context import Context
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import Capability, ListedSubscription
+from clawhaven.workflows.reconcile import Finding
+
+YOUNG = timedelta(minutes=5)
+"""What began so lately is on its way."""
+
+UNANSWERED = timedelta(hours=24)
+"""A subscription whose vendor has not answered for it so long needs a person."""
+
+LATE = timedelta(days=2)
+"""So long an expired checkout is still looked at: a payment may have been under way."""
+
+MOST_CHECKOUTS = 50
+"""Checkouts that are asked about in one look, the newest first: each is a call."""
+
+SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Finding):
+    """A finding about money. `mend` is the kind of repair and `target` the id it acts on; `mend` empty: none is safe,
+    and `repair` says what a person should do."""
+
+    mend: str = ""
+    target: str = ""
+    account_id: str = ""
+
+    @property
+    def is_safe(self) -> bool:
+        """True where the repair can be done without a person, any number of times."""
+        return bool(self.mend)
+
+
+def compare_subscriptions(ctx: Context) -> list[Difference]:
+    """Every vendor's list of living subscriptions against ours, in both directions."""
+    found = _without_vendor(ctx)
+    for name, provider in ctx.payments.items():
+        if Capability.SUBSCRIPTIONS not in provider.capabilities:
+            continue
+        try:
+            listed = provider.list_subscriptions()
+        except ProviderError as error:
+            found.append(_silent(name, error))
+            continue
+        with ctx.db.read() as db:
+            rows = db.scalars(select(Subscription).where(Subscription.provider == name))
+            known = {row.reference: row for row in rows}
+            keys = {one.checkout_key for one in listed if one.checkout_key and one.reference not in known}
+            opened = {row.id: row for row in db.scalars(select(Checkout).where(Checkout.id.in_(keys)))}
+        taken = {row.checkout_id for row in known.values()}
+        found += [_unknown(name, one, opened, taken) for one in listed if one.reference not in known]
+        found += _otherwise(ctx.clock.now(), name, listed, known)
+    return found
+
+
+def find_paid_checkouts(ctx: Context) -> list[Difference]:
+    """Checkouts that are open here (or expired lately) and paid at the vendor."""
+    now, found = ctx.clock.now(), []
+    late = and_(Checkout.state == CheckoutState.EXPIRED, Checkout.created_at > now - LATE)
+    with ctx.db.read() as db:
+        query = select(Checkout).where(
+            or_(Checkout.state == CheckoutState.OPEN, late),
+            Checkout.reference.is_not(None),
+            Checkout.created_at < now - YOUNG,
+            Checkout.provider.in_(list(ctx.payments)),
+        )
+        rows = list(db.scalars(query.order_by(Checkout.created_at.desc(), Checkout.id).limit(MOST_CHECKOUTS)))
+    silent: set[str] = set()
+    for row in rows:
+        if row.provider in silent:
+            continue
+        try:
+            seen = ctx.payment(row.provider).fetch(row.reference or "")
+        except ProviderError as error:
+            if error.permanent:
+                problem = f"{row.provider} does not know this checkout: {error.message}"
+                found.append(Difference(row.id, problem, "none; look for it at the vendor", account_id=row.account_id))
+            else:
+                silent.add(row.provider)
+                found.append(_silent(row.provider, error))
+            continue
+        if seen.checkout_state == "paid":
+            problem = f"paid at {row.provider} and {row.state} here"
+            found.append(_settle(row.id, problem, row.id, row.account_id))
+    return found
+
+
+def _without_vendor(ctx: Context) -> list[Difference]:
+    """Living subscriptions of a vendor that is no longer switched on: nobody hears of their payments."""
+    with ctx.db.read() as db:
+        rows = list(
+            db.scalars(
+                select(Subscription).where(
+                    Subscription.provider.not_in(list(ctx.payments)), Subscription.state != SubscriptionState.CANCELED
+                )
+            )
+        )
+    problem, repair = "{} sells it and is not in PAYMENTS", "none; switch it on"
+    return [Difference(row.id, problem.format(row.provider), repair, account_id=row.account_id) for row in rows]
+
+
+def _silent(name: str, error: ProviderError) -> Difference:
+    return Difference(name, f"the vendor could not be asked: {error.message}", "none; asked again next time")
+
+
+def _unknown(name: str, one: ListedSubscription, opened: Mapping[str, Checkout], taken: set[str]) -> Difference:
+    """A subscription the vendor has and we do not."""
+    told = f"{name} has this subscription ({one.state}) and our books do not"
+    checkout = opened.get(one.checkout_key or "")
+    if checkout is None or checkout.provider != name:
+        return Difference(one.reference, f"{told}, nor its checkout", "none; look at the vendor whose it is")
+    if checkout.id in taken:
+        problem = f"{told}: its checkout {checkout.id} has another subscription already"
+        return Difference(one.reference, problem, "none; somebody may pay twice", account_id=checkout.account_id)
+    return _settle(one.reference, told, checkout.id, checkout.account_id)
+
+
+def _otherwise(
+    now: datetime, name: str, listed: Iterable[ListedSubscription], known: Mapping[str, Subscription]
+) -> list[Difference]:
+    """Subscriptions that we know, and that the vendor sees in another state or no more."""
+    there = {one.reference: one.state for one in listed}
+    found = []
+    for reference, row in sorted(known.items()):
+        state = there.get(reference)
+        if row.state == SubscriptionState.CANCELED:
+            if state is not None:
+                problem = f"ended here and still {state} at {name}: the customer may go on paying"
+                found.append(Difference(row.id, problem, "none; cancel it at the vendor", account_id=row.account_id))
+        elif state == row.state or row.created_at > now - YOUNG:
+            continue
+        elif row.checked_at < now - UNANSWERED:
+            problem = f"{row.state} here, {state or 'gone'} at {name}, which has not answered for it for a day"
+            found.append(Difference(row.id, problem, "none; look for it at the vendor", account_id=row.account_id))
+        else:
+            problem = f"{row.state} here and {state or 'ended'} at {name}"
+            found.append(_settle(row.id, problem, row.checkout_id, row.account_id))
+    return found
+
+
+def _settle(subject: str, problem: str, checkout_id: str, account_id: str) -> Difference:
+    return Difference(subject, problem, "settle it by what the vendor says", SETTLE, checkout_id, account_id)
+
+
+LOOKS = (compare_subscriptions, find_paid_checkouts)
+"""Looks that ask vendors; no transaction is open while they do."""
