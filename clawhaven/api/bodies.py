@@ -27,11 +27,12 @@ class AssistantBody(Body):
     telegram_bot_token: Token | None = None
     plan: Line = "personal"
     persona: Line = "personal"
+    coupon: Annotated[str, StringConstraints(max_length=40, pattern=NO_CONTROLS)] = ""
 
     def form(self) -> Form:
         """As the workflow takes it."""
         channels = {TELEGRAM: {"telegram_bot_token": self.telegram_bot_token}} if self.telegram_bot_token else {}
-        return Form(self.assistant_name, self.custom_instructions, self.plan, self.persona, channels)
+        return Form(self.assistant_name, self.custom_instructions, self.plan, self.persona, channels, self.coupon)
 
 
 class SignUpBody(AssistantBody):

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.billing import checkouts, subscriptions
+from clawhaven.billing import checkouts, dunning, subscriptions
+from clawhaven.billing import wallet as wallets
 from clawhaven.billing.models import Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
@@ -40,9 +41,13 @@ def show_dashboard(request: Request, ctx: Ctx, owner: SignedIn) -> Response:
         month = usage_summary(db, owner.account.id, month_start(now), now)
         wallet = ledger.account_of(db, "wallet", owner.account.id)
         balance = ledger.balance(db, wallet) if wallet else None
+        trouble = dunning.open_episode(db, owner.account.id)
+        standing = wallets.find(db, owner.account.id)
     return page(
         request,
         "dashboard.html",
+        trouble=trouble,
+        level=standing.level if standing else "ok",
         cards=cards,
         month=month,
         balance_micros=balance.balance_micros if balance else 0,

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from clawhaven.accounts.signup import normalise_email
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
-from clawhaven.core.errors import AppError, AtCapacity, Conflict, Invalid, RateLimited, Unavailable
+from clawhaven.core.errors import AppError, AtCapacity, Conflict, Invalid, PaymentRequired, RateLimited, Unavailable
 from clawhaven.instances import connections, drafts, workspace
 from clawhaven.web import deps, words
 from clawhaven.web.deps import AnyForm, Anyone, Ctx, OwnForm, Visitor
@@ -21,7 +21,7 @@ from clawhaven.workflows.checkout import Form
 
 router = APIRouter()
 
-KEPT = ("email", "assistant_name", "custom_instructions", "persona", "plan")
+KEPT = ("email", "assistant_name", "custom_instructions", "persona", "plan", "coupon")
 
 
 @router.get("/configure")
@@ -59,7 +59,7 @@ def submit_form(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> R
         return page(
             request, "waitlist.html", full.status, message=full.message, email=values["email"], error="", position=0
         )
-    except (Invalid, Conflict, RateLimited, Unavailable) as error:
+    except (Invalid, Conflict, PaymentRequired, RateLimited, Unavailable) as error:
         return _refused(request, ctx, values, error)
     response = RedirectResponse(begun.checkout_url, 303)
     if begun.session is not None:
@@ -137,6 +137,7 @@ def _wanted(ctx: Context, values: Mapping[str, str]) -> Form:
         plan=values.get("plan", ""),
         persona=values.get("persona", ""),
         channels={name: fields for name, fields in given.items() if any(fields.values())},
+        coupon=values.get("coupon", "").strip()[:40],
     )
 
 

@@ -320,7 +320,11 @@ def _refuse_without_credit(db: Session, ctx: Context, account_id: str, plan: Pla
 
 
 def _refuse_beyond_plan(db: Session, account_id: str, plan: Plan) -> None:
-    mine = db.scalar(select(func.count()).where(Instance.account_id == account_id, Instance.state != State.DELETED))
+    mine = db.scalar(
+        select(func.count()).where(
+            Instance.account_id == account_id, Instance.plan == plan.id, Instance.state != State.DELETED
+        )
+    )
     if int(mine or 0) >= plan.instances:
         raise Conflict(
             f"The plan {plan.name} has {plan.instances} assistant{'s' if plan.instances > 1 else ''}."

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from clawhaven import ledger
-from clawhaven.billing import checkouts, customers, subscriptions
+from clawhaven.billing import checkouts, coupons, customers, subscriptions
 from clawhaven.billing.models import CreditGrant, Receipt, Subscription
+from clawhaven.billing.plans import Catalogue
 from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
@@ -269,3 +270,36 @@ def test_a_payment_is_one_receipt_also_when_two_settle_at_once(engine_context: S
         receipt, is_new = checkouts.add_receipt(db, known, later, scene.ctx.clock.now())
         assert (is_new, receipt.fee_micros, receipt.dispute) == (False, 7, "open")
         assert db.get_one(Instance, begun.instance.id).paid_at
+
+
+def test_a_coupon_takes_something_off_the_plan_once(engine_context: Scene) -> None:
+    scene = engine_context
+    with scene.ctx.db.tx() as db:
+        coupons.create(db, "HALF", kind="percent", value=50, now=scene.ctx.clock.now())
+        coupons.create(db, "GIFT", kind="credit", value=5_000_000, now=scene.ctx.clock.now())
+    begun = scene.live(coupon="half")
+    assert [one.amount_micros for one in rows(scene, Receipt, begun)] == [14_500_000]
+    assert row(scene, begun).amount_micros == 29_000_000
+    for code, problem in (("half", "used"), ("nope", "no such|not known|unknown"), ("gift", "usage credit")):
+        with pytest.raises(Invalid, match=f"(?i){problem}"):
+            checkout.add_instance(
+                dataclasses.replace(scene.ctx), begun.owner, Form("Bo", "", "metered", "personal", {}, code)
+            )
+    assert scene.count("instance") == 1
+    books_are_right(scene)
+
+
+def test_a_trial_costs_nothing_until_it_ends_and_is_given_once(engine_context: Scene) -> None:
+    scene = engine_context
+    plans = {one.id: dataclasses.replace(one, trial_days=7) for one in scene.ctx.plans}
+    scene.ctx = dataclasses.replace(scene.ctx, plans=Catalogue(plans))
+    begun = scene.live(plan="metered")
+    assert (row(scene, begun).state, rows(scene, Receipt, begun), wallet(scene, begun)) == ("trialing", [], 0)
+    scene.ctx.clock.advance(timedelta(days=7, minutes=1))
+    scene.vendor.advance(scene.ctx.clock.now())
+    scene.settle(begun)
+    assert (row(scene, begun).state, wallet(scene, begun)) == ("active", 10_000_000)
+    again = checkout.add_instance(scene.ctx, begun.owner, Form("Bo", "", "personal", "personal", {}))
+    assert again.checkout
+    assert again.checkout.trial_days == 0
+    books_are_right(scene)
