@@ -120,13 +120,16 @@ def redeem(db: Session, coupon_id: str, account_id: str, checkout_id: str | None
     insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"coupon_id": coupon_id, "account_id": account_id, "checkout_id": checkout_id, "created_at": now}
     used = insert(Redemption).values(**values).on_conflict_do_nothing().returning(Redemption.account_id)
-    with db.begin_nested() as attempt:
-        is_first = db.execute(used).first() is not None
-        taken = taken.values(redeemed=Coupon.redeemed + 1).returning(Coupon.id)
-        if is_first and db.execute(taken.execution_options(synchronize_session=False)).first() is not None:
-            return True
-        attempt.rollback()
-    return False
+    taken = taken.values(redeemed=Coupon.redeemed + 1).returning(Coupon.id)
+    try:
+        with db.begin_nested():
+            # The coupon's row first: the foreign key of the redemption shares a lock that is dear to upgrade.
+            has_place = db.execute(taken.execution_options(synchronize_session=False)).first() is not None
+            if not has_place or db.execute(used).first() is None:
+                raise _NoPlace
+    except _NoPlace:
+        return False
+    return True
 
 
 def as_discount(coupon: Coupon) -> Discount:
@@ -136,6 +139,10 @@ def as_discount(coupon: Coupon) -> Discount:
     if coupon.kind == CouponKind.AMOUNT:
         return Discount(coupon.id, amount_off_micros=coupon.value, months=coupon.months)
     raise ValueError(f"the coupon {coupon.id} takes nothing off a subscription")
+
+
+class _NoPlace(Exception):
+    """Takes a redemption back that found no place, or a second one of an account."""
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -84,6 +84,8 @@ LEDGER_KINDS: dict[str, str] = {
     "topup": "Top-up",
     "plan_returned": "Plan returned",
     "credit_expired": "Credit ended",
+    "included_credit": "Included credit",
+    "coupon": "Coupon",
     "correction": "Correction",
 }
 
