@@ -16,6 +16,7 @@ from clawhaven.api.deps import COOKIE
 from clawhaven.notices import outbox
 from clawhaven.notices.models import Notice
 from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import Capability
 from tests.api.conftest import FORM, assert_error
 from tests.workflows.scene import TOKEN, Scene
 
@@ -78,6 +79,9 @@ def test_the_last_place_is_taken_once(http: TestClient, scene: Scene) -> None:
 
 def test_a_payment_vendor_that_is_down_does_not_lose_the_sign_up(scene: Scene) -> None:
     class AwayPayments:
+        name = "sandbox"
+        capabilities = frozenset({Capability.SUBSCRIPTIONS})
+
         def create_checkout(self, request: object) -> None:
             raise ProviderError("no answer", code="payments_down")
 

@@ -17,6 +17,7 @@ from clawhaven.core.settings import Settings
 from clawhaven.instances import connections
 from clawhaven.instances.models import Connection, Instance
 from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.payments import Capability
 from tests.live.telegram_methods import Bot
 from tests.web.conftest import DRAFT, TOKEN, Visit, draft, token_in
 
@@ -157,6 +158,7 @@ def test_sign_ups_are_limited_per_address(ctx: Context, settings: Settings) -> N
 def test_a_vendor_that_is_down_loses_nothing(ctx: Context, visit: Visit) -> None:
     class DownVendor:
         name = "sandbox"
+        capabilities = frozenset({Capability.SUBSCRIPTIONS})
 
         def create_checkout(self, _request: object) -> None:
             raise ProviderError("down", code="down")
