@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,12 @@ class Letter:
     kind: str
     subject: str
     text: str
+
+
+def moment(at: datetime) -> str:
+    """`5 December 2026, 14:05 UTC`: how a letter names a time."""
+    told = at.astimezone(UTC)
+    return f"{told.day} {told:%B %Y, %H:%M} UTC"
 
 
 def sign_in(brand: str, url: str) -> Letter:
@@ -65,6 +72,136 @@ def suspended(brand: str, name: str, reason: str, url: str) -> Letter:
 def resumed(brand: str, name: str, url: str) -> Letter:
     """The assistant runs again."""
     return Letter("resumed", f"{name} is back", f"{name} runs again:\n\n{url}\n\n{brand}\n")
+
+
+def payment_failed(brand: str, suspend_at: datetime, delete_at: datetime, url: str) -> Letter:
+    """A payment failed; the time of grace begins."""
+    return Letter(
+        "payment_failed",
+        f"Your payment to {brand} did not work",
+        "We could not collect the payment for your plan. Your assistants go on for now.\n\n"
+        f"If nothing is paid, they are suspended on {moment(suspend_at)}, and deleted with all their data on"
+        f" {moment(delete_at)}.\n\nPay here, or change your payment method:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def suspension_near(brand: str, days: int, suspend_at: datetime, delete_at: datetime, url: str) -> Letter:
+    """The time of grace is nearly over."""
+    return Letter(
+        "suspension_near",
+        f"Your assistants are suspended in {_days(days)}",
+        "The payment for your plan is still missing. Without it, your assistants stop on"
+        f" {moment(suspend_at)}. Their data is kept until {moment(delete_at)}, and is deleted then.\n\n"
+        f"Pay here and nothing changes:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def suspended_for_payment(brand: str, cause: str, delete_at: datetime, url: str) -> Letter:
+    """Suspended by trouble with paying; `cause` is payment, refund, dispute or ended."""
+    happened, way = _SUSPENDED[cause]
+    return Letter(
+        "suspended",
+        f"Your assistants at {brand} are suspended",
+        f"{happened} Your assistants have stopped. Their data is kept until {moment(delete_at)}, and is deleted"
+        f" then.\n\n{way}\n\n{url}\n\n{brand}\n",
+    )
+
+
+def deletion_near(brand: str, cause: str, days: int, delete_at: datetime, url: str) -> Letter:
+    """The announced deletion is near."""
+    _, way = _SUSPENDED[cause]
+    return Letter(
+        "deletion_near",
+        f"Your assistants are deleted in {_days(days)}",
+        f"Your assistants are suspended. On {moment(delete_at)} they are deleted with all their data, and nobody can"
+        f" bring them back after that.\n\n{way}\n\n{url}\n\n{brand}\n",
+    )
+
+
+def deleted(brand: str, names: str, url: str) -> Letter:
+    """Deleted on the announced day."""
+    return Letter(
+        "deleted",
+        f"Your assistants at {brand} are deleted",
+        f"As announced, {names} and all data was deleted. Nothing is charged any more.\n\n"
+        f"You can begin anew at any time:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def recovered(brand: str, url: str) -> Letter:
+    """The trouble is over."""
+    return Letter(
+        "recovered",
+        f"Your plan at {brand} is in order again",
+        "What was missing has been paid. Your plan goes on, and nothing will be suspended or deleted. There is nothing"
+        f" for you to do.\n\nYour plan:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def cancel_scheduled(brand: str, end_at: datetime, delete_at: datetime, url: str) -> Letter:
+    """The customer ends their plan with its period."""
+    return Letter(
+        "cancel_scheduled",
+        f"Your plan at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
+        f"Your plan is cancelled and ends on {moment(end_at)}. Until then everything runs as before. Then your"
+        f" assistants stop, and on {moment(delete_at)} they are deleted with all their data.\n\n"
+        f"You can take this back until the plan ends:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def cancel_undone(brand: str, renew_at: datetime, url: str) -> Letter:
+    """The cancellation was taken back."""
+    return Letter(
+        "cancel_undone",
+        f"Your plan at {brand} goes on",
+        f"The cancellation was taken back. Your plan goes on and renews on {moment(renew_at)}.\n\n"
+        f"Your plan:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def trial_ending(brand: str, end_at: datetime, amount: str, url: str) -> Letter:
+    """The trial becomes a payment."""
+    return Letter(
+        "trial_ending",
+        f"Your trial at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
+        f"Your trial ends on {moment(end_at)}. Then {amount} is charged for the first period, less what a coupon takes"
+        " off, and your assistants go on.\n\n"
+        f"To go on, do nothing. To stop, cancel before that time:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def refund_sent(brand: str, amount: str, reason: str, url: str) -> Letter:
+    """The operator gives money back."""
+    return Letter(
+        "refund_sent",
+        f"{brand} returns {amount} to you",
+        f"We have returned {amount} of your payment: {reason}\n\nIt goes to the payment method you paid with. Your"
+        f" bank shows it within about ten days.\n\nYour payments:\n\n{url}\n\n{brand}\n",
+    )
+
+
+_SUSPENDED = {
+    "payment": (
+        "The payment for your plan is still missing.",
+        "Pay here, and they start again by themselves:",
+    ),
+    "refund": (
+        "The payment for this period of your plan was returned.",
+        "If you want to go on, see your plan here, or write to us:",
+    ),
+    "dispute": (
+        "The payment for your plan is disputed at your bank.",
+        "If this is a mistake, take the dispute back at your bank and write to us. See your plan here:",
+    ),
+    "ended": (
+        "Your plan has ended.",
+        "Choose a plan again here, and they start again with everything they know:",
+    ),
+}
+
+
+def _days(days: int) -> str:
+    return "one day" if days == 1 else f"{days} days"
 
 
 def place_free(brand: str, url: str) -> Letter:

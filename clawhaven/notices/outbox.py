@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -41,6 +42,22 @@ def write(
     except IntegrityError:
         return None
     return row.id
+
+
+def known(db: Session, keys: Collection[str]) -> set[str]:
+    """Those of these keys under which a letter was written already."""
+    asked, found = sorted(keys), set[str]()
+    for start in range(0, len(asked), 500):
+        found |= set(db.scalars(select(Notice.key).where(Notice.key.in_(asked[start : start + 500]))))
+    return found
+
+
+def count(db: Session, account_id: str, prefix: str) -> int:
+    """How many letters were written to an account under keys that begin so."""
+    counted = select(func.count()).where(
+        Notice.account_id == account_id, Notice.key.startswith(prefix, autoescape=True)
+    )
+    return int(db.scalar(counted) or 0)
 
 
 def message(db: Session, notice_id: str, keys: KeyRing) -> Message | None:

@@ -34,7 +34,8 @@ def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, act
         return None
     access.close_access(db, ctx, instance_id)
     audit.record(db, now, actor, "instance.suspend", instance_id, instance.account_id, reason=str(reason))
-    if reason not in (Reason.OWNER,):
+    # Trouble with paying has letters of its own, with dates and the way to pay (dunning.py).
+    if reason not in (Reason.OWNER, Reason.PAYMENT):
         url = f"{ctx.settings.base_url}/instances/{instance_id}"
         letter = kinds.suspended(ctx.settings.brand_name, instance.name, str(reason), url)
         letters.post(db, ctx, f"suspended:{instance_id}:{reason}:{int(now.timestamp())}", letter, instance.account_id)

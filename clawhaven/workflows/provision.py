@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import subscriptions
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import AppError
@@ -14,10 +13,10 @@ from clawhaven.instances import operations, states
 from clawhaven.instances import placement as places
 from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance, Operation
-from clawhaven.instances.states import Reason, State
+from clawhaven.instances.states import State
 from clawhaven.notices import kinds
 from clawhaven.ports.runtime import Spec
-from clawhaven.workflows import access, boot, engine, files, letters, lifecycle, listening, progress
+from clawhaven.workflows import access, boot, dunning, engine, files, letters, listening, progress
 from clawhaven.workflows.engine import StepFailed, step, workflow
 
 PORT_TRIES = 5
@@ -168,8 +167,7 @@ def activate(instance_id: str, operation_id: str) -> None:
         instance = db.get_one(Instance, instance_id)
         if instance.state == State.PROVISIONING and states.activate(db, instance_id, now):
             access.open_access(db, ctx, instance_id)
-            if not subscriptions.is_entitled(subscriptions.of_instance(db, instance_id)):
-                lifecycle.ask_suspend(db, ctx, instance_id, Reason.PAYMENT, "workflow:provision")
+            dunning.hold_back(db, ctx, instance_id)
             audit.record(db, now, "workflow:provision", "instance.activate", instance_id, instance.account_id)
             bot_url = listening.pending_url(db, ctx, instance_id)
             url = f"{ctx.settings.base_url}/ready/{instance_id}"

@@ -54,3 +54,16 @@ def test_a_text_is_sealed_until_it_is_sent_and_forgotten_then(db: Database) -> N
         assert (other.state, len(other.last_error or "")) == ("failed", 500)
         assert outbox.unsent(tx, NOW + timedelta(seconds=1)) == [waiting]
         assert outbox.unsent(tx, NOW) == []
+
+
+def test_what_was_written_is_known_by_its_key(db: Database) -> None:
+    with db.tx() as tx:
+        for key in ("ending:sub_1:1", "ending:sub_1:2", "ending:sub_12:1", "ending%"):
+            outbox.write(tx, key, LETTER, "a@b.co", KEYS, NOW, "acc_1")
+        outbox.write(tx, "ending:sub_1:3", LETTER, "b@b.co", KEYS, NOW, "acc_2")
+        assert outbox.known(tx, ["ending:sub_1:1", "ending:sub_1:9"]) == {"ending:sub_1:1"}
+        assert outbox.known(tx, [f"k{number}" for number in range(1200)] + ["ending%"]) == {"ending%"}
+        assert outbox.known(tx, []) == set()
+        assert outbox.count(tx, "acc_1", "ending:sub_1:") == 2
+        assert outbox.count(tx, "acc_1", "ending%") == 1
+        assert outbox.count(tx, "acc_3", "ending:") == 0

@@ -17,7 +17,7 @@ from clawhaven.instances import states
 from clawhaven.ledger import check_books
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
-from clawhaven.workflows import payments, settlement
+from clawhaven.workflows import dunning, payments, settlement
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
 
@@ -147,6 +147,10 @@ def test_who_stops_paying_is_suspended_and_who_pays_again_is_not(scene: Scene, w
     assert now.subscription
     for state, reasons in (("past_due", []), (word, ["payment"]), (word, ["payment"])):
         apply(scene, begun, dataclasses.replace(now, subscription=dataclasses.replace(now.subscription, state=state)))
+        if state == "unpaid":
+            # The vendor has given up; the time of grace is ours.
+            scene.ctx.clock.advance(timedelta(days=scene.ctx.settings.grace_days))
+            dunning.sweep(scene.ctx)
         assert states.reasons(scene.instance(begun.instance.id)) == reasons
     assert scene.count("notice", "kind = 'suspended'") == scene.count("operation", "kind = 'suspend'") == 1
     assert scene.count("model_grant", "is_active") == 0

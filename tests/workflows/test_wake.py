@@ -56,3 +56,32 @@ def test_a_running_one_just_runs(scene: Scene) -> None:
     before = scene.count("operation")
     assert start(scene, begun.instance.id) == "provision", "what brought it up"
     assert scene.count("operation") == before
+
+
+@pytest.mark.parametrize(
+    ("reason", "way"), [(Reason.PAYMENT, "/billing"), (Reason.BALANCE, "/topup"), (Reason.ABUSE, "")]
+)
+def test_a_suspended_one_stays_so_and_says_why_and_where_to_pay(scene: Scene, reason: Reason, way: str) -> None:
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        lifecycle.ask_suspend(db, scene.ctx, begun.instance.id, reason, "system")
+    with pytest.raises(PaymentRequired, match=str(reason)) as refused:
+        start(scene, begun.instance.id)
+    assert refused.value.error_code == "suspended"
+    assert refused.value.details["reasons"] == [str(reason)]
+    url = refused.value.details["pay_url"]
+    assert url == (f"{scene.ctx.settings.base_url}{way}" if way else None)
+    assert (url or scene.ctx.settings.support_address) in refused.value.message
+    assert scene.instance(begun.instance.id).state == State.SUSPENDED
+    assert scene.count("operation", "kind = 'resume'") == 0
+
+
+def test_what_is_owed_is_paid_at_the_vendor_s_page(scene: Scene) -> None:
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        row = subscriptions.of_instance(db, begun.instance.id)
+        assert row is not None
+        row.pay_url = "https://pay.example/invoice"
+        lifecycle.ask_suspend(db, scene.ctx, begun.instance.id, Reason.PAYMENT, "system")
+    with pytest.raises(PaymentRequired, match=r"https://pay\.example/invoice"):
+        start(scene, begun.instance.id)
