@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import socket
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
 from clawhaven.ports.notifier import Notifier
-from clawhaven.ports.payments import Payments
+from clawhaven.ports.payments import Payments, Price
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 from clawhaven.workflows import engine
@@ -113,6 +114,23 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         gateway=cast(Gateway, _make("gateways", "openclaw", settings, clock)),
         host=settings.host_name or socket.gethostname(),
     )
+
+
+def set_up_stripe(settings: Settings) -> list[str]:
+    """Make at Stripe what it must have before it can sell: products, prices, the webhook. Any number of times.
+
+    Returns lines for the operator. Raises ConfigurationError (no usable key), ProviderError.
+    """
+    try:
+        cls = providers.load("payments", "stripe")
+        options = cls.Options()
+        setup = importlib.import_module("clawhaven.providers.payments.stripe_setup")
+        plans = Catalogue.load(_plans_text(settings))
+    except (ValueError, ImportError, OSError) as error:
+        raise ConfigurationError([str(error)]) from error
+    prices = [Price(plan.id, plan.name, plan.price_micros, plan.interval) for plan in plans if plan.is_offered]
+    lines: list[str] = setup.prepare(options, prices, f"{settings.base_url}/api/webhooks/stripe")
+    return lines
 
 
 def check(settings: Settings) -> list[str]:

@@ -31,6 +31,7 @@ def login(
     ctx: typer.Context,
     email: Annotated[str | None, typer.Option(help="Your account's address. Asked for when left out.")] = None,
     name: Annotated[str, typer.Option(help="How the new API key is listed.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="A key for `clawhaven admin` too; for operators.")] = False,
 ) -> None:
     """Sign in and keep an API key in the configuration file (readable by you only).
 
@@ -47,9 +48,8 @@ def login(
     api.post("/auth/link", {"email": address})
     session.output.note(f"If {address} has an account, a sign-in link is on its way. It works once, for 15 minutes.")
     api.post("/auth/link/redeem", {"token": token_in(read_secret("Paste the link, or its token", None))})
-    made = api.create(
-        "/auth/keys", {"name": name or f"CLI on {socket.gethostname()}"[:100], "scopes": ["read", "write"]}
-    )
+    scopes = ["read", "write", *(["admin"] if admin else [])]
+    made = api.create("/auth/keys", {"name": name or f"CLI on {socket.gethostname()}"[:100], "scopes": scopes})
     if not isinstance(made, dict) or not made.get("key"):
         raise Failure(
             "The server made no API key.", code="bad_answer", hint="Check that --api-url is a Clawhaven site."

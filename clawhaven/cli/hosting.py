@@ -176,7 +176,7 @@ def refuse_taken_port(settings: Settings) -> None:
 
 
 def seed(ctx: Context) -> list[str]:
-    """Sign-ins for the demo: a customer and the operator, each with a one-time link; an API key for scripts."""
+    """Sign-ins for the demo: a customer and the operator, each with a one-time link and an API key for scripts."""
     lines = []
     now = ctx.clock.now()
     for email, is_operator in DEMO_USERS:
@@ -187,12 +187,12 @@ def seed(ctx: Context) -> list[str]:
             links.verify(db, owner.user.id, now)
             link = links.issue(db, owner.user.id, now)
             lines.append(f"sign in as {email}: {ctx.settings.base_url}/sign-in/{link}")
-            if not is_operator:
-                for old in apikeys.list_keys(db, owner.account.id):
-                    if old.name == "demo":
-                        apikeys.revoke(db, owner.account.id, old.id, now)
-                _, secret = apikeys.issue(db, owner, "demo", ["read", "write"], now)
-                lines.append(f"API key of {email}: {secret}")
+            for known in apikeys.list_keys(db, owner.account.id):
+                if known.name == "demo":
+                    apikeys.revoke(db, owner.account.id, known.id, now)
+            scopes = [*apikeys.SCOPES, apikeys.ADMIN] if is_operator else [*apikeys.SCOPES]
+            _, secret = apikeys.issue(db, owner, "demo", scopes, now, is_operator=is_operator)
+            lines.append(f"API key of {email}: {secret}")
     lines.append(f"mails are written to {ctx.settings.data_dir / 'mail.log'}")
     return lines
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from clawhaven import __version__
-from clawhaven.cli import apikey, auth, billing, channels, instances, server
+from clawhaven.cli import admin, apikey, auth, billing, channels, instances, server
 from clawhaven.cli.failures import ExitCode, Failure
 from clawhaven.cli.output import Format, Output
 from clawhaven.cli.session import Options
@@ -32,6 +32,7 @@ app.add_typer(channels.app, name="channels")
 app.add_typer(channels.telegram, name="telegram")
 app.add_typer(apikey.app, name="apikey")
 app.add_typer(billing.app, name="billing")
+app.add_typer(admin.app, name="admin")
 server.register(app)
 
 

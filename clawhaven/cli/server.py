@@ -40,7 +40,7 @@ def serve(
     """Run the web site, the API, the model proxy and (unless told otherwise) a worker in this process."""
     from clawhaven.cli import hosting
 
-    ctx = _start()
+    ctx = start()
     hosting.serve(ctx, with_worker=not no_worker)
 
 
@@ -48,14 +48,14 @@ def worker() -> None:
     """Run workflows and schedules only."""
     from clawhaven.worker import run
 
-    ctx = _start()
+    ctx = start()
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     try:
         run(ctx, stop)
     except RuntimeError as error:
-        _give_up(str(error))
+        give_up(str(error))
 
 
 def proxy(
@@ -64,19 +64,19 @@ def proxy(
     """Run the model proxy only."""
     from clawhaven.cli import hosting
 
-    hosting.serve_proxy(_start(), bind)
+    hosting.serve_proxy(start(), bind)
 
 
 def migrate() -> None:
     """Bring the database to this version's schema."""
-    settings = _settings()
+    settings = read_settings()
     wiring.migrate(settings)
     print("The database is up to date.")
 
 
 def doctor() -> None:
     """Say what is missing, and the line that mends it. Exit code 1 when something is."""
-    settings = _settings()
+    settings = read_settings()
     table = Table("check", "state", "what to do")
     problems = wiring.check(settings)
     for problem in problems:
@@ -99,11 +99,11 @@ def demo(
     from clawhaven.cli import hosting
     from clawhaven.workflows import preparation
 
-    settings = _settings(platform_port=port, data_dir=data, log_level="WARNING", log_format="text")
+    settings = read_settings(platform_port=port, data_dir=data, log_level="WARNING", log_format="text")
     if settings.is_production:
-        _give_up("`demo` is for trying things out; ENVIRONMENT=production needs `serve`.")
+        give_up("`demo` is for trying things out; ENVIRONMENT=production needs `serve`.")
     hosting.refuse_taken_port(settings)
-    ctx = _start(settings)
+    ctx = start(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # undoes what is under way, as Ctrl-C does
     print("Preparing the assistant's software (the first time this downloads OpenClaw) …", flush=True)
     for name, runtime in ctx.runtimes.items():
@@ -112,7 +112,7 @@ def demo(
             preparation.prepare(ctx, name)
         except ProviderError as error:
             fixes = "".join(f"\n  {one.what}: {one.fix}" for one in missing)
-            _give_up(f"The runtime {name} cannot be prepared: {error.message}{fixes}")
+            give_up(f"The runtime {name} cannot be prepared: {error.message}{fixes}")
     hosting.serve(ctx, with_worker=True, is_demo=True)
 
 
@@ -152,25 +152,28 @@ def _inspect_plans_in_use(ctx: Context) -> list[tuple[str, str, str]]:
     ]
 
 
-def _settings(**given: object) -> Settings:
+def read_settings(**given: object) -> Settings:
+    """The settings of this server, `given` ones before all others. Ends the command with a list when some are wrong."""
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        _give_up("The settings are wrong:\n  " + "\n  ".join(lines))
+        give_up("The settings are wrong:\n  " + "\n  ".join(lines))
 
 
-def _start(settings: Settings | None = None) -> Context:
-    chosen = settings or _settings()
+def start(settings: Settings | None = None) -> Context:
+    """The installation, its database migrated. Ends the command with a list when it cannot start."""
+    chosen = settings or read_settings()
     logs.configure(chosen.log_level, chosen.log_format)
     try:
         ctx = wiring.build(chosen)
     except ConfigurationError as error:
-        _give_up(str(error))
+        give_up(str(error))
     wiring.migrate(chosen)
     return ctx
 
 
-def _give_up(message: str) -> NoReturn:
+def give_up(message: str) -> NoReturn:
+    """Say why, and end the command with exit code 1."""
     print(message, file=sys.stderr)
     raise typer.Exit(1)

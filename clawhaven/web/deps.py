@@ -11,11 +11,11 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.datastructures import FormData
 from starlette.formparsers import MultiPartException
 
-from clawhaven.accounts import sessions
+from clawhaven.accounts import operators, sessions
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core import ratelimit
-from clawhaven.core.errors import Forbidden, Invalid, Unauthorized
+from clawhaven.core.errors import Forbidden, Invalid, NotFound, Unauthorized
 from clawhaven.core.ids import new_token
 from clawhaven.core.secrets import SealBroken, same
 from clawhaven.web.guards import origin_of
@@ -44,6 +44,11 @@ class Visitor:
         if not self._is_form_cookie_ours():
             self._form_cookie = self.fresh_form_cookie = self._ctx.keys.seal(new_token(), FORM_PURPOSE)
         return _token_of(self._form_cookie)
+
+    @property
+    def is_operator(self) -> bool:
+        """True for somebody who runs the platform."""
+        return self.owner is not None and operators.is_operator(self.owner.user, self._ctx.settings.operators)
 
     def has_sent(self, token: str) -> bool:
         """True when a form with this token came from one of our pages."""
@@ -87,6 +92,14 @@ def require_owner(visitor: Annotated[Visitor, Depends(visit)]) -> Owner:
     if visitor.owner is None:
         raise Unauthorized("Please sign in to go on.")
     return visitor.owner
+
+
+def require_operator(visitor: Annotated[Visitor, Depends(visit)]) -> Owner:
+    """Somebody who runs the platform. Raises Unauthorized for nobody, NotFound for everybody else."""
+    owner = require_owner(visitor)
+    if not visitor.is_operator:
+        raise NotFound("This address leads nowhere. It may have been mistyped, or the page is gone.")
+    return owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,7 @@ def actor(owner: Owner) -> str:
 Ctx = Annotated[Context, Depends(context)]
 Anyone = Annotated[Visitor, Depends(visit)]
 SignedIn = Annotated[Owner, Depends(require_owner)]
+Operator = Annotated[Owner, Depends(require_operator)]
 AnyForm = Annotated[Submission, Depends(submission)]
 OwnForm = Annotated[Submission, Depends(genuine)]
 RowId = Annotated[str, Path(pattern=r"^[a-z0-9_]{1,40}$")]

@@ -19,7 +19,7 @@ def test_the_demos_people_can_sign_in_and_use_a_key_at_every_start(settings: Set
         keys = []
         for _ in range(2):
             said = "\n".join(hosting.seed(ctx))
-            (key,) = re.findall(r"API key of \S+: (chk_\S+)", said)
+            key, operators_key = re.findall(r"API key of \S+: (chk_\S+)", said)
             keys.append(key)
             tokens = re.findall(r"/sign-in/(\S+)", said)
             with ctx.db.tx() as db:
@@ -34,3 +34,7 @@ def test_the_demos_people_can_sign_in_and_use_a_key_at_every_start(settings: Set
             found = apikeys.find_key(db, keys[1])
             assert found is not None
             assert found[0].user.id == typed.user.id
+            assert found[1].scopes == "read write"
+            found = apikeys.find_key(db, operators_key)
+            assert found is not None
+            assert (found[0].user.is_operator, found[1].scopes) == (True, "admin read write")
