@@ -1,0 +1,150 @@
+"""The operator's pages: who sees them, and what can be done there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from clawhaven.accounts import operators
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing.models import Receipt
+from clawhaven.context import Context
+from clawhaven.ledger import account_of, balance
+from tests.web.conftest import Visit, draft, token_in
+
+PAGES = ["", "/accounts", "/accounts/acc_x", "/reconcile", "/margin", "/coupons"]
+
+
+@pytest.fixture
+def boss(ctx: Context) -> Visit:
+    """An operator, signed in with a mailed link."""
+    with ctx.db.tx() as db:
+        owner = operators.appoint(db, "boss@example.com", ctx.clock.now())
+    signed_in = Visit(ctx)
+    signed_in.sign_in(owner)
+    return signed_in
+
+
+def paid(ctx: Context, owner: Owner) -> str:
+    """A payment of the owner's; the receipt's id."""
+    with ctx.db.tx() as db:
+        checkout_id = db.scalar(sa.text("SELECT id FROM checkout"))
+        receipt = Receipt(
+            id="rcp_1",
+            account_id=owner.account.id,
+            checkout_id=checkout_id,
+            provider="sandbox",
+            reference="pay_1",
+            amount_micros=29_000_000,
+            refunded_micros=0,
+            created_at=ctx.clock.now(),
+        )
+        db.add(receipt)
+    return receipt.id
+
+
+def test_strangers_find_nothing_here(visit: Visit, mine: Visit, boss: Visit, owner: Owner) -> None:
+    token = token_in(mine.get("/dashboard").text)
+    for path in PAGES:
+        assert visit.get(f"/admin{path}").headers["location"].startswith("/sign-in")
+        assert mine.get(f"/admin{path}").status_code == 404
+    assert "/admin" not in mine.get("/dashboard").text
+    assert 'href="/admin"' in boss.get("/dashboard").text
+    account = f"/admin/accounts/{owner.account.id}"
+    for path in (f"{account}/credits", f"{account}/receipts/rcp_1/refund", "/admin/reconcile", "/admin/coupons"):
+        assert mine.http.post(path, data={"csrf": token, "amount": "5", "reason": "for me"}).status_code == 404
+        assert boss.http.post(path, data={"amount": "5", "reason": "no token"}).status_code == 403
+
+
+def test_the_business_and_its_customers(boss: Visit, mine: Visit, owner: Owner) -> None:
+    draft(mine)
+    front = boss.get("/admin").text
+    for words in ("The business", "Margin in", "Nobody owes anything"):
+        assert words in front
+    assert "alice@example.com" in boss.get("/admin/accounts").text
+    assert "alice@example.com" not in boss.get("/admin/accounts?search=nobody").text
+    assert boss.get("/admin/accounts?cursor=x").status_code == 400
+    page = boss.get(f"/admin/accounts/{owner.account.id}").text
+    assert "Waiting for payment" in page
+    assert boss.get("/admin/accounts/acc_nobody").status_code == 404
+
+
+def test_credit_is_booked_once_however_often_the_button_is_pressed(boss: Visit, ctx: Context, owner: Owner) -> None:
+    path = f"/admin/accounts/{owner.account.id}"
+    html = boss.get(path).text
+    form = {"csrf": token_in(html), "key": "adj_one", "amount": "12.50", "reason": "An <b>outage</b>"}
+    for _ in range(2):
+        answer = boss.http.post(f"{path}/credits", data=form)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{path}?done=credited")
+    page = boss.get(path).text
+    assert "+$12.50" in page
+    assert "An &lt;b&gt;outage&lt;/b&gt;" in page
+    for amount in ("", "x", "1e5", "--5", "0"):
+        refused = boss.post(f"{path}/credits", path, key="adj_two", amount=amount, reason="none")
+        assert refused.status_code == 400, amount
+    assert boss.post(f"{path}/credits", path, key="a3", amount="-50", reason="Too much").status_code == 402
+    below = {"is_below_minimum": "yes"}
+    assert boss.post(f"{path}/credits", path, key="a4", amount="-2.50", reason="Set right", **below).status_code == 303
+    with ctx.db.read() as db:
+        wallet = account_of(db, "wallet", owner.account.id)
+        assert wallet
+        assert balance(db, wallet).balance_micros == 10_000_000
+
+
+def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Context, owner: Owner) -> None:
+    draft(mine)
+    receipt_id = paid(ctx, owner)
+    path = f"/admin/accounts/{owner.account.id}"
+    assert "Give back" in boss.get(path).text
+    too_much = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r1", amount="30", reason="Too much of it")
+    assert (too_much.status_code, "$29.00" in too_much.text) == (400, True)
+    part = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r2", amount="9", reason="Half a month")
+    assert part.headers["location"] == f"{path}?done=refund-asked"
+    rest = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r3", amount="", reason="The rest")
+    assert rest.status_code == 303
+    page = boss.get(path).text
+    assert "$9.00: asked" in page
+    assert "$20.00: asked" in page
+    other = "/admin/accounts/acc_other"
+    assert boss.post(f"{other}/receipts/{receipt_id}/refund", path, key="r4", reason="Not theirs").status_code == 404
+
+
+def test_differences_are_shown_and_repaired(boss: Visit, mine: Visit, ctx: Context) -> None:
+    assert "Everything agrees" in boss.get("/admin/reconcile").text
+    draft(mine)
+    with ctx.db.tx() as db:
+        reference = db.scalar(sa.text("SELECT reference FROM checkout"))
+    ctx.payments["sandbox"].complete(reference, "paid")  # type: ignore[attr-defined]
+    ctx.clock.advance(timedelta(hours=1))
+    page = boss.get("/admin/reconcile").text
+    assert "Repair what is safe" in page
+    done = boss.post("/admin/reconcile")
+    assert "the vendor is asked, and what it says is settled" in done.text
+    assert "Repair what is safe" not in done.text
+
+
+def test_the_margin_of_a_month(boss: Visit, ctx: Context) -> None:
+    page = boss.get("/admin/margin?month=2026-03").text
+    assert "Margin in 2026-03" in page
+    assert "month=2026-02" in page
+    assert boss.get("/admin/margin?month=x").status_code == 400
+    assert f"Margin in {ctx.clock.now():%Y-%m}" in boss.get("/admin/margin").text
+
+
+def test_coupons_are_made_and_disabled(boss: Visit) -> None:
+    path = "/admin/coupons"
+    made = boss.post(path, key="c1", code="five", kind="credit", value="5", months="0", max_redemptions="3")
+    assert made.headers["location"] == f"{path}?done=coupon-made"
+    half = boss.post(path, key="c2", code="half", kind="percent", value="50", months="every", max_redemptions="")
+    assert half.status_code == 303
+    page = boss.get(path).text
+    assert "$5.00 of usage credit; used 0 of 3 times" in page
+    assert "50 % off a plan, every period" in page
+    for wrong in ({"value": "x"}, {"code": "five"}, {"kind": "x"}, {"max_redemptions": "many"}):
+        answer = boss.post(path, **{"key": "c3", "code": "new", "kind": "percent", "value": "5", "months": "0"} | wrong)
+        assert answer.status_code in (400, 409), wrong
+        assert 'role="alert"' in answer.text
+    assert boss.post(f"{path}/HALF/disable", path).status_code == 303
+    assert "disabled" in boss.get(path).text
