@@ -10,7 +10,23 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clawhaven import __version__
-from clawhaven.api import accounts, apikey, billing, channels, chat, errors, instances, reference, sessions, status, webhooks
+from clawhaven.api import (
+    accounts,
+    admin,
+    apikey,
+    billing,
+    channels,
+    chat,
+    errors,
+    instances,
+    oversight,
+    reference,
+    sessions,
+    status,
+    subscriptions,
+    topup,
+    webhooks,
+)
 from clawhaven.context import Context
 from clawhaven.core.errors import AppError, Invalid, NotFound, TooLarge
 
@@ -108,10 +124,26 @@ def create_app(ctx: Context) -> FastAPI:
         responses=errors.ERRORS,
     )
     app.state.ctx = ctx
-    for module in (status, accounts, sessions, instances, chat, channels, apikey, billing, webhooks, reference):
+    for module in (
+        status,
+        accounts,
+        sessions,
+        instances,
+        chat,
+        channels,
+        apikey,
+        billing,
+        topup,
+        subscriptions,
+        admin,
+        oversight,
+        webhooks,
+        reference,
+    ):
         app.include_router(module.router, prefix="/api")
     # The addresses that the seeds' customers have in their vendors' settings.
     app.add_api_route("/api/webhook/{provider}", webhooks.receive, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/api/billing/webhook", webhooks.receive_creem, methods=["POST"], include_in_schema=False)
     errors.install(app)
     app.add_middleware(Bounds)
     return app

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 
 from clawhaven.context import Context
 from clawhaven.web import (
+    admin,
     auth,
+    billing,
     channels,
     chat,
     checkout,
@@ -19,6 +21,7 @@ from clawhaven.web import (
     ownkey,
     pages,
     signup,
+    topup,
     usage,
 )
 from clawhaven.web.guards import Guard, headers_for
@@ -33,11 +36,14 @@ ROUTERS = (
     dashboard.router,
     usage.router,
     ledger.router,
+    billing.router,
+    topup.router,
     instances.router,
     ownkey.router,
     chat.router,
     channels.router,
     logs.router,
+    admin.router,
 )
 
 
