@@ -103,7 +103,7 @@ def _create(
     db.flush()
     # One that is over when we first hear of it takes no assistant from another that pays.
     is_over = state == SubscriptionState.CANCELED
-    if checkout.instance_id is not None and not (is_over and db.get(Cover, checkout.instance_id)):
+    if checkout.instance_id is not None and not (is_over and db.get(Cover, checkout.instance_id) is not None):
         cover(db, row.id, checkout.instance_id, now)
     return row
 

@@ -213,14 +213,18 @@ PREFERRED_MODELS = ("claude-sonnet-5-5", "gpt-6-luna", "sandbox-1")
 """Model of a new assistant: the first whose upstream can be used here."""
 
 
-def default_model(ctx: Context) -> str:
-    """The operator's choice, else the first preferred model there is a key for. Raises Unavailable without any."""
+def default_model(ctx: Context, plan: Plan | None = None) -> str:
+    """The operator's choice, else the first preferred model that can be used. Raises Unavailable without any.
+
+    On a plan with the customer's own key every vendor can, until the key says which.
+    """
     if ctx.settings.default_model:
         return ctx.settings.default_model
+    is_own_key = plan is not None and plan.access == PlanMode.OWN_KEY
     table = prices.builtin_prices()
     for model in PREFERRED_MODELS:
         price = table.find(model, ctx.clock.now())
-        if price is not None and is_usable(ctx, price.upstream):
+        if price is not None and (is_usable(ctx, price.upstream) or (is_own_key and price.upstream in ctx.upstreams)):
             return model
     raise Unavailable("No model can be used here yet; the operator has to set ANTHROPIC_API_KEY or OPENAI_API_KEY.")
 
@@ -294,7 +298,7 @@ def _draft(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> Instan
         owner.account.slug,
         checked.draft,
         plan=checked.plan.id,
-        model=default_model(ctx),
+        model=default_model(ctx, checked.plan),
         runtime=checked.plan.runtime or next(iter(ctx.runtimes)),
         keys=ctx.keys,
         now=now,

@@ -19,9 +19,11 @@ from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger import entries
+from clawhaven.metering import prices
 from clawhaven.notices import kinds
 from clawhaven.ports.payments import VendorPayment, VendorState
-from clawhaven.workflows import access, balance, dunning, letters, lifecycle, provision
+from clawhaven.workflows import access, balance, disputes, dunning, letters, lifecycle, ownkey, provision
+from clawhaven.workflows import checkout as signups
 
 ACTOR = "workflow:settlement"
 
@@ -48,6 +50,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         dunning.follow(db, ctx, subscription)
         if unwanted_receipts(db, subscription) or _is_for_nothing(db, subscription):
             outcome = UNWANTED
+    else:
+        disputes.alert(db, ctx, [one.receipt for one in news])
     for one in news:
         _book(db, ctx, checkout, one, now)
     if subscription is not None:
@@ -240,10 +244,26 @@ def _apply_plan(db: Session, ctx: Context, subscription: Subscription, now: date
         audit.record(
             db, now, ACTOR, "instance.plan", instance_id, instance.account_id, before=before, after=subscription.plan
         )
+        _follow_vendor(db, ctx, instance, now)
         if instance.proxy_key and instance.state in (State.ACTIVE, State.SUSPENDED):
             access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
             if instance.state == State.ACTIVE:
                 access.open_access(db, ctx, instance_id)
+
+
+def _follow_vendor(db: Session, ctx: Context, instance: Instance, now: datetime) -> None:
+    """A model that the new plan cannot pay for gives way to one that it can."""
+    price = prices.builtin_prices().find(instance.model, now)
+    vendors = ownkey.model_vendors(db, ctx, instance)
+    if price is not None and price.upstream in vendors:
+        return
+    for model in (ctx.settings.default_model, *signups.PREFERRED_MODELS):
+        other = prices.builtin_prices().find(model, now)
+        if other is not None and other.upstream in vendors:
+            instance.model = model
+            db.flush()
+            lifecycle.ask_configure(db, ctx, instance.id, ACTOR, ["model"])
+            return
 
 
 def _grant_credit(

@@ -303,3 +303,13 @@ def test_a_trial_costs_nothing_until_it_ends_and_is_given_once(engine_context: S
     assert again.checkout
     assert again.checkout.trial_days == 0
     books_are_right(scene)
+
+
+def test_a_model_that_the_new_plan_cannot_pay_for_gives_way(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="monthly")
+    # No vendor key of the operator's here: an own-key assistant may be set to a model that only its owner can pay.
+    assert scene.instance(begun.instance.id).model == "claude-sonnet-5-5"
+    plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
+    assert scene.instance(begun.instance.id).model == "sandbox-1"
+    assert scene.count("operation", "kind = 'configure'") == 1
