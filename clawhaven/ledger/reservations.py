@@ -51,9 +51,7 @@ def hold(
     account = LedgerAccount
     enough = account.balance_micros - account.held_micros - amount_micros >= account.floor_micros
     with db.begin_nested():
-        # The foreign key of the new row shares a lock on the account that the UPDATE below has to upgrade; on
-        # PostgreSQL two who do so at once can deadlock. So the account is taken first.
-        db.execute(sa.select(account.id).where(account.id == ledger_account_id).with_for_update(key_share=True))
+        _take(db, ledger_account_id)
         if insert_once(db, Reservation, values, "key") is None:
             return False
         held = db.execute(
@@ -113,9 +111,12 @@ def release(db: Session, key: str) -> bool:
 
 def expire(db: Session, now: datetime) -> list[str]:
     """Give back every hold whose time is over; returns their keys. For a periodic sweep (one at a time)."""
+    is_overdue = sa.and_(Reservation.state == ReservationState.HELD, Reservation.expires_at <= now)
+    accounts = list(db.scalars(sa.select(Reservation.ledger_account_id).where(is_overdue).distinct()))
+    _take(db, *accounts)
     rows = db.execute(
         sa.update(Reservation)
-        .where(Reservation.state == ReservationState.HELD, Reservation.expires_at <= now)
+        .where(is_overdue, Reservation.ledger_account_id.in_(accounts))
         .values(state=ReservationState.EXPIRED.value)
         .returning(Reservation.key, Reservation.ledger_account_id, Reservation.amount_micros)
         .execution_options(synchronize_session=False)
@@ -136,8 +137,19 @@ class _Row:
     state: str
 
 
+def _take(db: Session, *accounts: str) -> None:
+    """Everybody locks the account first and its reservations after it, so that on PostgreSQL nobody deadlocks: not on
+    the lock that a reservation's foreign key shares and the UPDATE has to upgrade, and not on a repeated key."""
+    query = sa.select(LedgerAccount.id).where(LedgerAccount.id.in_(accounts)).order_by(LedgerAccount.id)
+    db.execute(query.with_for_update(key_share=True))
+
+
 def _find(db: Session, key: str) -> _Row | None:
     row = Reservation
+    account_id = db.scalar(sa.select(row.ledger_account_id).where(row.key == key))
+    if account_id is None:
+        return None
+    _take(db, account_id)
     query = sa.select(row.id, row.ledger_account_id, row.amount_micros, row.state).where(row.key == key)
     found = db.execute(query.with_for_update()).mappings().one_or_none()
     return None if found is None else _Row(**found)
