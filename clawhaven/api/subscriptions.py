@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import Body, Line
-from clawhaven.api.deps import Ctx, Signed
+from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.instances import begun_json
 from clawhaven.billing import dunning, subscriptions
 from clawhaven.billing.models import Subscription
@@ -79,25 +80,25 @@ def list_subscriptions(who: Signed, ctx: Ctx) -> dict[str, Any]:
 @router.post("/billing/subscriptions/{subscription_id}/plan")
 def change_plan(subscription_id: str, body: PlanBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """Move to another plan now; the rest of the period is prorated."""
-    return _answer(ctx, agreements.change(ctx, who.account_id, subscription_id, body.plan, who.actor))
+    return _answer(ctx, who, agreements.change(ctx, who.account_id, subscription_id, body.plan, who.actor))
 
 
 @router.post("/billing/subscriptions/{subscription_id}/accept-price")
 def accept_price(subscription_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """Take today's price instead of the one it was bought at."""
-    return _answer(ctx, agreements.accept_price(ctx, who.account_id, subscription_id, who.actor))
+    return _answer(ctx, who, agreements.accept_price(ctx, who.account_id, subscription_id, who.actor))
 
 
 @router.post("/billing/subscriptions/{subscription_id}/cancel")
 def cancel(subscription_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """End it with its period; until then everything runs."""
-    return _answer(ctx, agreements.cancel(ctx, who.account_id, subscription_id, who.actor))
+    return _answer(ctx, who, agreements.cancel(ctx, who.account_id, subscription_id, who.actor))
 
 
 @router.post("/billing/subscriptions/{subscription_id}/resume")
 def undo_cancel(subscription_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     """Take a cancellation back before it takes effect."""
-    return _answer(ctx, agreements.undo(ctx, who.account_id, subscription_id, who.actor))
+    return _answer(ctx, who, agreements.undo(ctx, who.account_id, subscription_id, who.actor))
 
 
 @router.post("/instances/{instance_id}/reactivate", status_code=201, tags=["instances"])
@@ -150,6 +151,6 @@ def method_json(method: SavedMethod | None) -> dict[str, Any] | None:
     }
 
 
-def _answer(ctx: Context, row: Subscription) -> dict[str, Any]:
+def _answer(ctx: Context, who: Caller, row: Subscription) -> dict[str, Any]:
     with ctx.db.read() as db:
-        return as_json(db, ctx, db.get_one(Subscription, row.id))
+        return as_json(db, ctx, owned(db, Subscription, row.id, who.account_id))

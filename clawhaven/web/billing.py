@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import dunning, subscriptions
 from clawhaven.billing.models import Dunning, Subscription
@@ -133,7 +134,7 @@ def _agreement(db: Session, ctx: Context, row: Subscription) -> Agreement:
         plan = ctx.plans.get(row.plan)
     except Invalid:
         plan = None
-    found = [db.get_one(Instance, one) for one in subscriptions.covered(db, row.id)]
+    found = [owned(db, Instance, one, row.account_id) for one in subscriptions.covered(db, row.id)]
     provider = ctx.payments.get(row.provider)
     capabilities = provider.capabilities if provider else frozenset[Capability]()
     return Agreement(
