@@ -20,6 +20,7 @@ CATALOGUE: Final[dict[str, dict[str, str]]] = {
     "payments": {
         "sandbox": f"{_HERE}.payments.sandbox:Sandbox",
         "creem": f"{_HERE}.payments.creem:Creem",
+        "stripe": f"{_HERE}.payments.stripe:Stripe",
     },
     "notifiers": {
         "console": f"{_HERE}.notifiers.console:Console",

@@ -1,0 +1,281 @@
+"""Stripe's objects in our words. Pure; knows where version 2026-10-28 keeps things.
+
+Periods are on subscription items and invoice lines, an invoice names its subscription in `parent`, its payments in
+`payments`; what was refunded, disputed and kept is on charges. Source: docs.stripe.com/api, changelog 2025-03-31.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from clawhaven.core.money import from_cents
+from clawhaven.ports.payments import (
+    PaymentEvent,
+    PaymentKind,
+    SavedMethod,
+    VendorInvoice,
+    VendorPayment,
+    VendorSubscription,
+)
+from clawhaven.providers.payments.stripe_calls import refused, unexpected
+
+PlanOf = Callable[[object, object], str | None]
+Json = dict[str, Any]
+
+_STATES: Final = {
+    "incomplete": "incomplete",
+    "incomplete_expired": "canceled",
+    "trialing": "trialing",
+    "active": "active",
+    "past_due": "past_due",
+    "canceled": "canceled",
+    "unpaid": "unpaid",
+    "paused": "unpaid",
+}
+_KINDS: Final = {
+    "checkout.session.completed": PaymentKind.CHECKOUT_COMPLETED,
+    "checkout.session.async_payment_succeeded": PaymentKind.PAYMENT_SUCCEEDED,
+    "checkout.session.async_payment_failed": PaymentKind.PAYMENT_FAILED,
+    "checkout.session.expired": PaymentKind.CHECKOUT_EXPIRED,
+    "customer.subscription.created": PaymentKind.SUBSCRIPTION_CHANGED,
+    "customer.subscription.updated": PaymentKind.SUBSCRIPTION_CHANGED,
+    "customer.subscription.deleted": PaymentKind.SUBSCRIPTION_CHANGED,
+    "customer.subscription.paused": PaymentKind.SUBSCRIPTION_CHANGED,
+    "customer.subscription.resumed": PaymentKind.SUBSCRIPTION_CHANGED,
+    "customer.subscription.trial_will_end": PaymentKind.TRIAL_ENDING,
+    "invoice.paid": PaymentKind.PAYMENT_SUCCEEDED,
+    "invoice.payment_failed": PaymentKind.PAYMENT_FAILED,
+    "invoice.payment_action_required": PaymentKind.PAYMENT_FAILED,
+    "payment_intent.succeeded": PaymentKind.PAYMENT_SUCCEEDED,
+    "payment_intent.payment_failed": PaymentKind.PAYMENT_FAILED,
+    "charge.refunded": PaymentKind.REFUNDED,
+    "charge.dispute.created": PaymentKind.DISPUTED,
+    "charge.dispute.updated": PaymentKind.DISPUTED,
+    "charge.dispute.closed": PaymentKind.DISPUTED,
+}
+EVENTS: Final = tuple(_KINDS)
+"""Every type of event that we read; the webhook endpoint is made for exactly these."""
+
+_PERIODICAL: Final = ("subscription_create", "subscription_cycle", "subscription_update")
+
+
+def at(seconds: object) -> datetime:
+    """Unix seconds as a time; ProviderError for anything else."""
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        raise unexpected()
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def reference_of(value: object) -> str | None:
+    """The id of what is either an id or the object itself."""
+    found = value.get("id") if isinstance(value, Mapping) else value
+    return found if isinstance(found, str) and found else None
+
+
+def subscription_of(raw: Json, plan_of: PlanOf, pay_url: str | None) -> VendorSubscription:
+    """A subscription with its first item; ours have one."""
+    item = _first(raw.get("items"))
+    price, trial_end = item.get("price") or {}, raw.get("trial_end")
+    amount = price.get("unit_amount")
+    return VendorSubscription(
+        reference=str(raw["id"]),
+        state=state_of(raw),
+        current_period_start=at(item.get("current_period_start")),
+        current_period_end=at(item.get("current_period_end")),
+        cancel_at_period_end=bool(raw.get("cancel_at_period_end") or raw.get("cancel_at")),
+        plan=plan_of(price.get("product"), price.get("id")),
+        amount_micros=from_cents(amount * int(item.get("quantity") or 1)) if isinstance(amount, int) else None,
+        trial_end=at(trial_end) if trial_end else None,
+        pay_url=pay_url,
+    )
+
+
+def state_of(raw: Json) -> str:
+    """A subscription's state in the port's words."""
+    state = _STATES.get(str(raw.get("status")))
+    if state is None:
+        raise unexpected()
+    return state
+
+
+def pay_url_of(invoices: list[Json]) -> str | None:
+    """Where the newest invoice that was tried in vain can be paid; `invoices` newest first."""
+    for one in invoices:
+        if one.get("status") == "open" and one.get("attempted") and one.get("amount_remaining"):
+            return one.get("hosted_invoice_url")
+    return None
+
+
+class Receipts:
+    """Payments as they are told, with what Stripe knows of their charges. `disputes` by payment intent."""
+
+    def __init__(self, charges: list[Json], disputes: Mapping[str, str], plan_of: PlanOf) -> None:
+        self._charges: dict[str, Json] = {}
+        for one in charges:
+            intent = reference_of(one.get("payment_intent"))
+            if intent and one.get("paid"):
+                self._charges.setdefault(intent, one)
+        self._disputes, self._plan_of = disputes, plan_of
+
+    def of_intent(self, intent: Json) -> VendorPayment | None:
+        """A single payment; None before it succeeded."""
+        if intent.get("status") != "succeeded":
+            return None
+        return self._payment(str(intent["id"]), int(intent["amount_received"]), at(intent.get("created")))
+
+    def of_invoices(self, invoices: list[Json], trial_end: int) -> tuple[VendorPayment, ...]:
+        """Every payment of a subscription, oldest first; `trial_end` in unix seconds, 0 without a trial."""
+        found: list[VendorPayment] = []
+        for invoice in reversed(invoices):
+            if invoice.get("status") == "paid":
+                found += self._of_invoice(invoice, _period_line(invoice, trial_end))
+        return tuple(found)
+
+    def _of_invoice(self, invoice: Json, line: Json | None) -> list[VendorPayment]:
+        paid_at = at((invoice.get("status_transitions") or {}).get("paid_at") or invoice.get("created"))
+        parts = [
+            (reference_of((one.get("payment") or {}).get("payment_intent")), int(one.get("amount_paid") or 0))
+            for one in (invoice.get("payments") or {}).get("data", [])
+            if one.get("status") == "paid"
+        ]
+        shares = [(intent, cents) for intent, cents in parts if intent and cents]
+        if not shares and (invoice.get("amount_paid") or line):
+            shares = [(str(invoice["id"]), int(invoice.get("amount_paid") or 0))]
+        payments = []
+        for intent, cents in shares:
+            payments.append(self._payment(intent, cents, paid_at, line))
+            line = None  # of several payments for one invoice, the first stands for the period
+        return payments
+
+    def _payment(self, reference: str, cents: int, paid_at: datetime, line: Json | None = None) -> VendorPayment:
+        charge, dispute = self._charges.get(reference, {}), self._disputes.get(reference)
+        booked = charge.get("balance_transaction")
+        is_told = isinstance(booked, dict) and booked.get("currency") == "usd" and isinstance(booked.get("fee"), int)
+        period = (line or {}).get("period") or {}
+        price = ((line or {}).get("pricing") or {}).get("price_details") or {}
+        return VendorPayment(
+            reference=reference,
+            amount_micros=from_cents(cents),
+            period_start=at(period.get("start")) if line else None,
+            period_end=at(period.get("end")) if line else None,
+            refunded_micros=from_cents(cents if dispute == "lost" else int(charge.get("amount_refunded") or 0)),
+            dispute=dispute,
+            fee_micros=from_cents(booked["fee"]) if is_told and isinstance(booked, dict) else None,
+            paid_at=paid_at,
+            plan=self._plan_of(reference_of(price.get("product")), reference_of(price.get("price"))) if line else None,
+        )
+
+
+def dispute_of(raw: Json) -> str:
+    """`open`, `won` or `lost`; an inquiry that was closed, or prevented, took no money."""
+    status = str(raw.get("status"))
+    return {"won": "won", "lost": "lost", "warning_closed": "won", "prevented": "won"}.get(status, "open")
+
+
+def invoice_of(raw: Json) -> VendorInvoice:
+    """An invoice as the customer sees it."""
+    line = _first(raw.get("lines"))
+    return VendorInvoice(
+        reference=str(raw["id"]),
+        number=str(raw.get("number") or raw["id"]),
+        state=str(raw.get("status")),
+        amount_micros=from_cents(int(raw["total"])),
+        created_at=at(raw.get("created")),
+        page_url=raw.get("hosted_invoice_url"),
+        pdf_url=raw.get("invoice_pdf"),
+        description=str(raw.get("description") or line.get("description") or ""),
+    )
+
+
+def receipt_of(charge: Json) -> VendorInvoice:
+    """A payment without an invoice: Stripe's receipt page."""
+    return VendorInvoice(
+        reference=str(charge["id"]),
+        number=str(charge.get("receipt_number") or charge["id"]),
+        state="paid",
+        amount_micros=from_cents(int(charge["amount"])),
+        created_at=at(charge.get("created")),
+        page_url=charge.get("receipt_url"),
+        pdf_url=None,
+        description=str(charge.get("description") or ""),
+    )
+
+
+def intents_of(invoices: list[Json]) -> set[str]:
+    """The payment intents that belong to these invoices."""
+    parts = [one for invoice in invoices for one in (invoice.get("payments") or {}).get("data", [])]
+    return {found for one in parts if (found := reference_of((one.get("payment") or {}).get("payment_intent")))}
+
+
+def method_of(raw: Json) -> SavedMethod:
+    """A payment method; what is no card has its type's name as brand."""
+    kind = str(raw.get("type"))
+    detail = raw.get(kind) or {}
+    return SavedMethod(
+        brand=str(detail.get("brand") or kind),
+        last4=str(detail.get("last4") or ""),
+        expires_month=detail.get("exp_month"),
+        expires_year=detail.get("exp_year"),
+    )
+
+
+def event_of(body: bytes) -> PaymentEvent:
+    """A verified body in our vocabulary. ProviderError (permanent) `malformed_event` for another shape."""
+    try:
+        event = json.loads(body)
+        told, vendor_type = event["data"]["object"], event["type"]
+        if not isinstance(event["id"], str) or not isinstance(vendor_type, str) or not isinstance(told, dict):
+            raise TypeError("an event has a name, a type and an object")
+        noun, kind = vendor_type.split(".")[0], _KINDS.get(vendor_type, PaymentKind.OTHER)
+        is_ours = noun != "payment_intent" or "charge" in (told.get("metadata") or {})
+        return PaymentEvent(
+            event_id=event["id"],
+            kind=kind if is_ours else PaymentKind.OTHER,  # those of checkouts and invoices are told by these
+            vendor_type=vendor_type,
+            checkout_reference=_checkout_of(vendor_type, told, is_ours),
+            subscription_reference=_subscription_of(vendor_type, told),
+            created_at=datetime.fromtimestamp(event["created"], UTC),
+            payment_reference=_intent_of(noun, told),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
+        raise refused("malformed_event", "A signed Stripe event has an unknown shape.") from None
+
+
+def _checkout_of(vendor_type: str, told: Json, is_ours: bool) -> str | None:
+    if vendor_type.startswith("checkout.session."):
+        return reference_of(told)
+    return reference_of(told) if vendor_type.startswith("payment_intent.") and is_ours else None
+
+
+def _subscription_of(vendor_type: str, told: Json) -> str | None:
+    if vendor_type.startswith("customer.subscription."):
+        return reference_of(told)
+    if vendor_type.startswith("invoice."):
+        details = (told.get("parent") or {}).get("subscription_details") or {}
+        return reference_of(details.get("subscription")) or reference_of(told.get("subscription"))  # before 2025-03
+    return reference_of(told.get("subscription")) if vendor_type.startswith("checkout.") else None
+
+
+def _intent_of(noun: str, told: Json) -> str | None:
+    return reference_of(told) if noun == "payment_intent" else reference_of(told.get("payment_intent"))
+
+
+def _period_line(invoice: Json, trial_end: int) -> Json | None:
+    """The line of an invoice that buys a whole period; None for prorations and trials."""
+    if invoice.get("billing_reason") not in _PERIODICAL:
+        return None
+    for line in (invoice.get("lines") or {}).get("data", []):
+        parent = line.get("parent") or {}
+        details = parent.get("subscription_item_details") or {}
+        ends = (line.get("period") or {}).get("end") or 0
+        if parent.get("type") == "subscription_item_details" and not details.get("proration") and ends > trial_end:
+            return dict(line)
+    return None
+
+
+def _first(listed: object) -> Json:
+    data = listed.get("data") if isinstance(listed, dict) else None
+    return data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}

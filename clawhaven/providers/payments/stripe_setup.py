@@ -1,0 +1,53 @@
+"""Make at Stripe what the product needs there: a price for each plan, and the webhook endpoint. Safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clawhaven.ports.payments import Price
+from clawhaven.providers.payments import stripe_settings
+from clawhaven.providers.payments.stripe import Stripe
+from clawhaven.providers.payments.stripe_articles import Articles, lookup_key
+from clawhaven.providers.payments.stripe_calls import API_VERSION, Calls, key_of, refused
+from clawhaven.providers.payments.stripe_objects import EVENTS
+
+
+def prepare(options: Stripe.Options, prices: Sequence[Price], webhook_url: str) -> list[str]:
+    """Find or make everything; returns lines to print, among them the endpoint's secret when it was made now.
+
+    ProviderError (permanent) `invalid_url` for an address that Stripe cannot call.
+    """
+    if not webhook_url.startswith("https://") and not webhook_url.startswith("http://127.0.0.1"):
+        raise refused("invalid_url", f"Stripe calls only https:// addresses, and {webhook_url} is none: set BASE_URL.")
+    key = options.stripe_secret_key.get_secret_value()
+    calls = Calls(options.stripe_api_url.rstrip("/"), key)
+    articles = Articles(calls, stripe_settings.chosen_prices(options.stripe_prices))
+    lines = [f"plan {one.plan}: {articles.price_id(one)} ({lookup_key(one)})" for one in prices]
+    return lines + _endpoint(calls, webhook_url)
+
+
+def _endpoint(calls: Calls, url: str) -> list[str]:
+    """An endpoint's version cannot be changed, so one of another version is left and a second one is made."""
+    for one in calls.pages("webhook_endpoints.list", noun="endpoint"):
+        if one.get("url") != url or one.get("api_version") != API_VERSION:
+            continue
+        reference = str(one["id"])
+        if set(one.get("enabled_events") or []) != set(EVENTS) or one.get("status") == "disabled":
+            params = {"enabled_events": list(EVENTS), "disabled": False}
+            key = key_of("endpoint", reference, one.get("enabled_events"), one.get("status"), params)
+            calls.write("webhook_endpoints.update", reference, noun="endpoint", key=key, params=params)
+            return [f"webhook {url}: {reference}, now with every event we read; its secret is as before."]
+        return [f"webhook {url}: {reference}, as it should be; its secret was shown when it was made."]
+    params = {
+        "url": url,
+        "api_version": API_VERSION,
+        "enabled_events": list(EVENTS),
+        "description": "Clawhaven",
+        "metadata": {"clawhaven": "webhook"},
+    }
+    # No key of ours: when an endpoint was deleted at Stripe, the same call must make a new one, with a new secret.
+    made = calls.write("webhook_endpoints.create", noun="endpoint", key="", params=params)
+    return [
+        f"webhook {url}: {made['id']}, made now. Paste this; Stripe does not show it again:",
+        f"STRIPE_WEBHOOK_SECRET={made['secret']}",
+    ]
