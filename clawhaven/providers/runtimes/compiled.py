@@ -1,4 +1,4 @@
-"""What Node makes of OpenClaw's code at a first start: made once per installation, read by every gateway after that.
+"""What Node makes of OpenClaw's code at a first start: made once per installed OpenClaw, read by every gateway after.
 
 A fresh gateway spends an eighth of its boot on compiling; Node can keep the result (NODE_COMPILE_CACHE). It comes from
 a rehearsal that has seen no customer: a gateway in a folder of its own is started, stopped once it has started (Node
@@ -13,8 +13,9 @@ import fcntl
 import http.client
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clawhaven.ports.errors import ProviderError
@@ -24,38 +25,58 @@ START_SECONDS = 120
 STOP_SECONDS = 30
 
 
-def rehearse(stage: Runtime, spec: Spec, made: Path, kept: Path) -> None:
+def rehearse(stage: Runtime, spec: Spec, made: Path, kept: Path, headers: Mapping[str, str] | None = None) -> None:
     """Boot `spec` on `stage`, a runtime with a home of its own, and keep the directory `made` as `kept`.
 
-    10 to 20 seconds; at once when somebody else is at it. What a kill leaves behind goes at the next rehearsal.
+    10 to 20 seconds; at once when somebody else is at it. What a kill leaves behind goes at the next rehearsal, and
+    there is a next one: `kept` appears last, when nothing else is left. `headers` go with each look at its readiness.
     Raises ProviderError and OSError.
     """
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(kept.with_name(f"{kept.name}.lock")) as is_mine:
-        if not is_mine or kept.is_dir():
+        if not is_mine or is_ready(kept):
             return
+        half = kept.with_name(f"{kept.name}.half")
+        _discard(half)
         stage.destroy(None, spec.instance_id)
         remove = atexit.register(lambda: stage.destroy(None, spec.instance_id))
         try:
             placement = stage.create(spec)
-            _wait_until_started(spec.port)
+            _wait_until_started(spec.port, headers or {})
             stage.stop(placement, STOP_SECONDS)
-            made.rename(kept)
-            for folder in (*kept.iterdir(), kept):
+            # A closed directory cannot be moved to another parent by its owner, but can be renamed where it is.
+            made.rename(half)
+            for folder in (*half.iterdir(), half):
                 folder.chmod(0o555)
         finally:
             atexit.unregister(remove)
             stage.destroy(None, spec.instance_id)
+        half.rename(kept)
 
 
-def _wait_until_started(port: int) -> None:
+def is_ready(kept: Path) -> bool:
+    """True when a rehearsal has filled `kept`; an empty directory is what an engine put in a lost one's place."""
+    try:
+        return any(kept.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _discard(half: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for folder in (half, *half.iterdir()):
+            folder.chmod(0o700)
+        shutil.rmtree(half)
+
+
+def _wait_until_started(port: int, headers: Mapping[str, str]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with (
             contextlib.suppress(OSError, ValueError, http.client.HTTPException),
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as line,
         ):
-            line.request("GET", "/startupz")
+            line.request("GET", "/startupz", headers=dict(headers))
             if json.loads(line.getresponse().read()).get("status") == "started":
                 return
         time.sleep(0.5)

@@ -17,6 +17,9 @@ HOME = "/home/node"
 STATE = f"{HOME}/.openclaw"
 SECRETS = f"{HOME}/.config/openclaw"
 CA_FILE = "/etc/ssl/clawhaven-ca.crt"
+COMPILED = "/opt/compiled"
+OWN_COMPILED = "cache/node"
+"""Below the state: what Node compiles for this one instance, where no rehearsal's is there to read."""
 USER = "1000:1000"
 PIDS = 512
 TMP_OPTIONS = "rw,nosuid,nodev,size=512m,mode=1777"
@@ -48,6 +51,8 @@ class Cell:
     cpus: float
     root: Path
     ca_file: Path | None = None
+    compiled: Path | None = None
+    """What a rehearsal compiled of this image's OpenClaw, to be read only."""
 
     @property
     def name(self) -> str:
@@ -74,7 +79,7 @@ class Cell:
             "OPENCLAW_NO_RESPAWN": "1",
             # The root is read-only and /tmp is memory: what should last lies on the state mount.
             "XDG_CACHE_HOME": f"{STATE}/cache",
-            "NODE_COMPILE_CACHE": f"{STATE}/cache/node",
+            "NODE_COMPILE_CACHE": COMPILED if self.compiled else f"{STATE}/{OWN_COMPILED}",
             # With a compile cache set, OpenClaw would start itself a second time: 60 MB and a process for nothing.
             "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
             "npm_config_cache": f"{STATE}/cache/npm",
@@ -89,6 +94,11 @@ class Cell:
         if self.ca_file:
             pairs.append((self.ca_file, CA_FILE, True))
         return pairs
+
+    def spare_binds(self) -> list[tuple[Path, str]]:
+        """(path here, path inside), read-only: what the engine may replace by an empty directory when it is gone, since
+        the cache is anybody's to clear and the gateway starts without it."""
+        return [(self.compiled, COMPILED)] if self.compiled else []
 
     def fingerprint(self) -> str:
         """Changes when the container would differ in any way."""
@@ -112,6 +122,7 @@ class Cell:
                 docker.types.Mount(target, str(source), type="bind", read_only=is_read_only)
                 for source, target, is_read_only in self.binds()
             ],
+            binds=[f"{source}:{target}:ro" for source, target in self.spare_binds()],
             tmpfs={"/tmp": TMP_OPTIONS},  # noqa: S108 - inside the container
             read_only=True,
             cap_drop=["ALL"],
@@ -173,14 +184,8 @@ class Cell:
             "networks": ["cell"],
             "ports": [f"127.0.0.1:{self.port}:{GATEWAY_PORT}"],
             "volumes": [
-                {
-                    "type": "bind",
-                    "source": str(source),
-                    "target": target,
-                    "read_only": is_read_only,
-                    "bind": {"create_host_path": False},
-                }
-                for source, target, is_read_only in self.binds()
+                *(_volume(*pair, is_made=False) for pair in self.binds()),
+                *(_volume(*pair, True, is_made=True) for pair in self.spare_binds()),
             ],
             "tmpfs": [f"/tmp:{TMP_OPTIONS}"],  # noqa: S108 - inside the container
             "read_only": True,
@@ -197,3 +202,8 @@ class Cell:
             "extra_hosts": ["host.docker.internal:host-gateway"],
             "healthcheck": {"disable": True},
         }
+
+
+def _volume(source: Path, target: str, is_read_only: bool, *, is_made: bool) -> dict[str, Any]:
+    bind = {"create_host_path": is_made}
+    return {"type": "bind", "source": str(source), "target": target, "read_only": is_read_only, "bind": bind}

@@ -92,7 +92,7 @@ class Process:
         `files_for` gives its files, `memory_bytes` is that of later instances. Raises ProviderError and OSError.
         """
         kept = self._compiled()
-        if kept.is_dir():
+        if compiled.is_ready(kept):
             return
         home = self._settings.cache_dir / "rehearsal"
         stage = Process(self._options, self._settings.model_copy(update={"customers_dir": home}))

@@ -11,7 +11,7 @@ if (told("hog") !== null) {
   const kept = [];
   for (;;) kept.push(Buffer.alloc(16 * 1024 * 1024, 1));
 }
-createServer((_, answer) => answer.end('{"ok":true}')).listen(18789, "0.0.0.0", () => console.log("idle gateway listens"));
+createServer((_, answer) => answer.end('{"ok":true,"status":"started"}')).listen(18789, "0.0.0.0", () => console.log("idle gateway listens"));
 process.on("SIGTERM", () => {
   console.log("told to stop");
   setTimeout(() => process.exit(0), Number(told("slow") ?? 0));

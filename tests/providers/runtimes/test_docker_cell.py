@@ -22,6 +22,7 @@ from clawhaven.instances.config import build_config, build_secrets
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.runtime import File, Spec
 from clawhaven.providers.runtimes.docker import Docker
+from clawhaven.providers.runtimes.docker_cell import SECRETS, STATE
 from tests.conftest import free_port
 from tests.providers.runtimes import docker_lab as lab
 from tests.providers.runtimes.docker_looks import get, is_open, run_inside, wait_for
@@ -133,8 +134,10 @@ def test_compose_file_says_the_same(runtime: Docker, engine: docker.DockerClient
     assert service["logging"]["options"] == host["LogConfig"]["Config"]
     assert service["extra_hosts"] == host["ExtraHosts"]
     assert service["tmpfs"] == [f"{path}:{options}" for path, options in host["Tmpfs"].items()]
-    assert [(v["source"], v["target"]) for v in service["volumes"]] == [
-        (mount["Source"], mount["Target"]) for mount in host["Mounts"]
+    spare = [bind.rsplit(":", 2) for bind in host["Binds"] or []]
+    assert [(v["source"], v["target"], v["read_only"], v["bind"]["create_host_path"]) for v in service["volumes"]] == [
+        *((mount["Source"], mount["Target"], mount.get("ReadOnly", False), False) for mount in host["Mounts"]),
+        *((source, target, mode == "ro", True) for source, target, mode in spare),
     ]
     [network] = engine.networks.list(names=[placement["name"]])
     [pool], [said] = network.attrs["IPAM"]["Config"], document["networks"]["cell"]["ipam"]["config"]
@@ -248,7 +251,8 @@ def test_hardening_seen_by_the_engine(real: Docker, engine: docker.DockerClient,
     assert list(container.attrs["NetworkSettings"]["Networks"]) == [gateway["name"]]
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert set(host["LogConfig"]["Config"]) == {"max-size", "max-file"}
-    assert len(container.attrs["Mounts"]) == 2
+    assert [mount["Destination"] for mount in container.attrs["Mounts"] if mount["RW"]] == [STATE, SECRETS]
+    assert len(container.attrs["Mounts"]) <= 3, "and what a rehearsal compiled, to read"
     assert container.attrs["Config"]["Image"].startswith("sha256:")
     shown = json.dumps(container.attrs) + json.dumps(engine.images.get(container.attrs["Image"]).history())
     assert TOKEN not in shown
