@@ -26,6 +26,16 @@ def depleted(brand: str, balance: str, line: str, wait: str, url: str) -> Letter
     )
 
 
+def first_topup(brand: str, balance: str, line: str, wait: str, url: str) -> Letter:
+    """A metered account that has never had more than the line."""
+    return Letter(
+        "balance_depleted",
+        f"One step left at {brand}: your first top-up",
+        f"Your balance is {balance}. Metered assistants answer while it is above {line}, so one step is left: top up."
+        f" {wait} Everything is kept, and they start by themselves.\n\n{url}\n\n{brand}\n",
+    )
+
+
 def restored(brand: str, balance: str) -> Letter:
     """There is credit again."""
     return Letter(

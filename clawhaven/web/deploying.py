@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from clawhaven.accounts.ownership import owned
-from clawhaven.billing import checkouts
+from clawhaven.billing import checkouts, wallet
 from clawhaven.core.errors import NotFound
 from clawhaven.instances import connections
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
+from clawhaven.metering import ownkeys
+from clawhaven.metering.models import PlanMode
 from clawhaven.web import deps, progress, streams
 from clawhaven.web.deps import Anyone, Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
@@ -69,6 +71,10 @@ def show_ready(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) 
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
         channels = connections.list_connections(db, instance_id)
+        is_metered = ctx.plans.get(instance.plan).access == PlanMode.METERED
+        standing = wallet.find(db, owner.account.id) if is_metered else None
+        is_own_key = ctx.plans.get(instance.plan).access == PlanMode.OWN_KEY
+        needs_key = is_own_key and ownkeys.find(db, instance_id) is None
     if instance.state != State.ACTIVE:
         return RedirectResponse(f"/deploying/{instance_id}", 303)
     bots = [
@@ -80,7 +86,8 @@ def show_ready(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) 
         }
         for channel in channels
     ]
-    return page(request, "ready.html", instance=instance, bots=bots)
+    level = standing.level if standing else ""
+    return page(request, "ready.html", instance=instance, bots=bots, level=level, needs_key=needs_key)
 
 
 def _find(instance: Instance | None) -> Instance:

@@ -177,4 +177,5 @@ def _form(
         sign_in_url=sign_in_url,
         max_instructions=drafts.MAX_INSTRUCTIONS,
         max_name=drafts.MAX_NAME,
+        minimum_micros=ctx.settings.micros("wallet_minimum"),
     )

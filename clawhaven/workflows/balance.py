@@ -112,7 +112,8 @@ def _tell(db: Session, ctx: Context, row: Wallet, level: Level, standing: Standi
     if level == Level.DEPLETED:
         minutes = ctx.settings.depleted_grace_minutes
         wait = f"They are paused in {minutes} minutes." if minutes else "They are paused now."
-        letter = letters_of.depleted(brand, balance, line, wait, topup_url(ctx))
+        is_new = row.episode == 0
+        letter = (letters_of.first_topup if is_new else letters_of.depleted)(brand, balance, line, wait, topup_url(ctx))
     elif row.level == Level.DEPLETED:
         if has_resumed:
             return  # Each assistant that starts again has a letter of its own.

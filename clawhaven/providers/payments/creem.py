@@ -67,6 +67,8 @@ class Creem:
         }
     )
     is_for_production = True
+    topup_unit_micros = 1_000_000
+    """Top-ups are units of a one-dollar product."""
 
     class Options(EnvSettings):
         """Settings of Creem."""
