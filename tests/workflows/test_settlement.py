@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from clawhaven import ledger
-from clawhaven.billing import checkouts, coupons, customers, subscriptions
+from clawhaven.billing import checkouts, coupons, subscriptions
 from clawhaven.billing.models import CreditGrant, Receipt, Subscription
 from clawhaven.billing.plans import Catalogue
-from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound
+from clawhaven.core.errors import Conflict, Invalid
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger import check_books
@@ -102,35 +102,6 @@ def test_a_plan_changed_at_the_vendor_changes_limits_and_mode_here(engine_contex
     books_are_right(scene)
 
 
-def test_a_cancellation_can_be_taken_back_until_it_takes_effect(engine_context: Scene) -> None:
-    scene = engine_context
-    begun = scene.live()
-    account, subscription = begun.owner.account.id, row(scene, begun).id
-    assert plan.cancel(scene.ctx, account, subscription, USER).is_ending
-    assert plan.cancel(scene.ctx, account, subscription, USER).is_ending
-    assert not plan.undo(scene.ctx, account, subscription, USER).is_ending
-    assert not plan.undo(scene.ctx, account, subscription, USER).is_ending
-    plan.cancel(scene.ctx, account, subscription, USER)
-    scene.vendor.renew(row(scene, begun).reference)
-    settle(scene, begun)
-    assert row(scene, begun).state == "canceled"
-    with pytest.raises(IllegalMove):
-        plan.undo(scene.ctx, account, subscription, USER)
-
-
-def test_another_account_s_subscription_is_not_found(engine_context: Scene) -> None:
-    scene = engine_context
-    mine, theirs = scene.live(), scene.live("eve@example.com")
-    for act in (plan.cancel, plan.undo, plan.accept_price):
-        with pytest.raises(NotFound):
-            act(scene.ctx, mine.owner.account.id, row(scene, theirs).id, USER)
-    with pytest.raises(NotFound):
-        plan.change(scene.ctx, mine.owner.account.id, row(scene, theirs).id, "metered", USER)
-    with pytest.raises(NotFound):
-        plan.reactivate(scene.ctx, mine.owner, theirs.instance.id)
-    assert not row(scene, theirs).is_ending
-
-
 def test_a_returned_payment_is_booked_by_what_the_vendor_says(engine_context: Scene) -> None:
     scene = engine_context
     begun = scene.live()
@@ -203,59 +174,6 @@ def test_a_second_metered_assistant_needs_no_second_payment(engine_context: Scen
     lifecycle.end_subscription(begun.instance.id, operation.id)
     settle(scene, begun)
     assert row(scene, begun).state == "active"
-
-
-def test_who_comes_back_pays_anew_and_keeps_the_assistant(engine_context: Scene) -> None:
-    scene = engine_context
-    begun = scene.live()
-    with pytest.raises(Conflict):
-        plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
-    scene.vendor.end(row(scene, begun).reference)
-    settle(scene, begun)
-    again = plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
-    assert plan.reactivate(scene.ctx, begun.owner, begun.instance.id).checkout_url == again.checkout_url
-    scene.pay(again)
-    assert row(scene, begun).state == "active"
-    assert row(scene, begun).checkout_id == (again.checkout and again.checkout.id)
-    assert scene.count("operation", "kind = 'provision'") == 1
-    with scene.ctx.db.tx() as db:
-        lifecycle.ask_delete(db, scene.ctx, begun.instance.id, USER)
-    with pytest.raises(IllegalMove):
-        plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
-
-
-def test_the_vendor_s_customer_is_used_again_and_never_another_account_s(engine_context: Scene) -> None:
-    scene = engine_context
-    begun = scene.live()
-    with scene.ctx.db.tx() as db:
-        reference = customers.find(db, begun.owner.account.id, "sandbox")
-        assert reference
-        customers.remember(db, "acc_other", "sandbox", reference, scene.ctx.clock.now())
-        assert customers.find(db, "acc_other", "sandbox") is None
-        assert customers.account_of(db, "sandbox", reference) == begun.owner.account.id
-    assert plan.portal_url(scene.ctx, begun.owner.account.id).startswith("http")
-    assert plan.saved_method(scene.ctx, begun.owner.account.id)
-    assert [one.amount_micros for one in plan.list_invoices(scene.ctx, begun.owner.account.id)] == [29_000_000]
-    stranger = scene.sign_up("new@example.com")
-    assert plan.list_invoices(scene.ctx, stranger.owner.account.id) == []
-    with pytest.raises(NotFound):
-        plan.portal_url(scene.ctx, stranger.owner.account.id)
-
-
-def test_a_plan_with_too_few_places_is_refused(engine_context: Scene) -> None:
-    scene = engine_context
-    begun = scene.live(plan="metered")
-    with scene.ctx.db.tx() as db:
-        ledger.credit(
-            db,
-            key="t2",
-            ledger_account_id=access.wallet_of(db, scene.ctx, begun.owner.account.id),
-            amount_micros=5_000_000,
-            now=scene.ctx.clock.now(),
-        )
-    checkout.add_instance(scene.ctx, begun.owner, Form("Bo", "", "metered", "personal", {}))
-    with pytest.raises(Invalid, match="you have 2"):
-        plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "personal", USER)
 
 
 def test_a_payment_is_one_receipt_also_when_two_settle_at_once(engine_context: Scene) -> None:
