@@ -135,9 +135,9 @@ def _write_cursor(row: UsageRow) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         moment, _, call_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        started_at = datetime.fromisoformat(moment)
-    except ValueError:
-        raise Invalid("This cursor is not one of ours.", field="cursor") from None
-    if started_at.tzinfo is None:
+        started_at = datetime.fromisoformat(moment).astimezone(UTC) if "+" in moment else None
+    except (ValueError, OverflowError):
+        started_at = None
+    if started_at is None or not call_id.isascii() or not call_id.isprintable():
         raise Invalid("This cursor is not one of ours.", field="cursor")
     return started_at, call_id

@@ -43,7 +43,12 @@ def send_link(request: Request, ctx: Ctx, form: OwnForm) -> Response:
     response = page(request, "sign_in_sent.html", email=email)
     if deps.is_local(next_path):
         response.set_cookie(
-            NEXT_COOKIE, next_path, max_age=900, httponly=True, samesite="lax", secure=deps.is_secure(ctx)
+            deps.own_cookie(ctx, NEXT_COOKIE),
+            next_path,
+            max_age=900,
+            httponly=True,
+            samesite="lax",
+            secure=deps.is_secure(ctx),
         )
     return response
 
@@ -64,9 +69,10 @@ def use_link(request: Request, ctx: Ctx, visitor: Anyone, _form: OwnForm, token:
             session = links.sign_in(db, token, ctx.clock.now(), days=days, user_agent=agent, replaces=visitor.session)
     except Unauthorized as error:
         return page(request, "sign_in.html", error.status, next_path="", email="", error=error.message)
-    wanted = request.cookies.get(NEXT_COOKIE, "")
+    next_cookie = deps.own_cookie(ctx, NEXT_COOKIE)
+    wanted = request.cookies.get(next_cookie, "")
     response = RedirectResponse(wanted if deps.is_local(wanted) else "/dashboard", 303)
-    response.delete_cookie(NEXT_COOKIE)
+    response.delete_cookie(next_cookie, httponly=True, samesite="lax", secure=deps.is_secure(ctx))
     deps.keep_session(ctx, response, session)
     return response
 

@@ -82,7 +82,7 @@ def visit(request: Request) -> Visitor:
     if session:
         with ctx.db.read() as db:
             owner = sessions.find_session(db, session, ctx.clock.now())
-    visitor = Visitor(ctx, owner, session, request.cookies.get(FORM_COOKIE, ""))
+    visitor = Visitor(ctx, owner, session, request.cookies.get(own_cookie(ctx, FORM_COOKIE), ""))
     request.state.visitor = visitor
     return visitor
 
@@ -182,6 +182,11 @@ def drop_session(ctx: Context, response: Response) -> None:
     """Take the session cookie back."""
     name = sessions.cookie_name(ctx.settings.base_url)
     response.delete_cookie(name, httponly=True, samesite="lax", secure=is_secure(ctx))
+
+
+def own_cookie(ctx: Context, name: str) -> str:
+    """The name of a cookie of ours at this address; behind https no other host can set one of that name."""
+    return f"__Host-{name}" if is_secure(ctx) else name
 
 
 def is_secure(ctx: Context) -> bool:

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from clawhaven.core.money import format_usd
 from clawhaven.web import words
-from clawhaven.web.deps import FORM_COOKIE, FORM_SECONDS, context, is_secure
+from clawhaven.web.deps import FORM_COOKIE, FORM_SECONDS, context, is_secure, own_cookie
 
 HERE = Path(str(files("clawhaven.web")))
 
@@ -40,7 +40,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     response = HTMLResponse(html, status)
     if visitor is not None and visitor.fresh_form_cookie:
         response.set_cookie(
-            FORM_COOKIE,
+            own_cookie(ctx, FORM_COOKIE),
             visitor.fresh_form_cookie,
             max_age=FORM_SECONDS,
             httponly=True,
