@@ -307,6 +307,7 @@ def test_lists_page_newest_first_and_refuse_foreign_cursors(db: Database, give: 
         assert seen[0] == ids[4]
         assert third.next_cursor is None
         assert metering.list_usage(tx, "acc_1", instance_id="ins_other").calls == []
-        for bad in ("x", "", "bm90IGEgY3Vyc29y", "\u041c="):
+        impossible_time, nul_in_id = "MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OXx4", "MjAyNi0wMS0wMVQwMDowMDowMCswMDowMHx4AHk="
+        for bad in ("x", "", "bm90IGEgY3Vyc29y", "\u041c=", impossible_time, nul_in_id):
             with pytest.raises(AppError):
                 metering.list_usage(tx, "acc_1", bad)
