@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench clean
+.PHONY: help setup demo test check docs bench bench-money clean
 
 help: ## This list
 	@echo "Clawhaven: make <target>"; echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## Install everything a developer needs into .venv
 
@@ -36,6 +36,10 @@ docs: $(VENV)/.dev ## Write the generated pages of docs/reference again
 
 bench: $(VENV)/.dev ## Run a benchmark [ARGS=provision]
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-money: $(VENV)/.dev ## Play 2,000 random histories of payments on each database
+	$(BIN)/python -m bench money --histories 2000 $(ARGS)
+	$(BIN)/python -m bench money --histories 2000 --database postgresql $(ARGS)
 
 clean: ## Remove .venv and caches; data in ./var stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,169 @@
+"""Truths of the books: subscriptions, payments, credit and wallets, worked out from the vendor's own file and from what
+was used and given, not from the tables they are compared with."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from clawhaven import ledger
+from clawhaven.billing.models import CreditGrant
+from clawhaven.ledger.models import Reservation
+from clawhaven.metering.models import UsageRow
+from clawhaven.providers.payments.sandbox_store import as_time
+from tests.money.facts import Facts
+
+
+def subscriptions_are_equal(at: Facts) -> Iterator[str]:
+    """State, period, plan, price and ending, one for one."""
+    for reference in at.sold.keys() ^ at.subscriptions.keys():
+        yield f"the subscription {reference} is on one side only"
+    for reference in at.sold.keys() & at.subscriptions.keys():
+        theirs, ours = at.sold[reference], at.subscriptions[reference]
+        said = (
+            theirs["state"],
+            as_time(theirs["period_start"]),
+            as_time(theirs["period_end"]),
+            theirs["plan"],
+            theirs["amount_micros"],
+            bool(theirs["cancel_at_period_end"]),
+        )
+        kept = (
+            ours.state,
+            ours.period_start_at,
+            ours.period_end_at,
+            ours.plan,
+            ours.amount_micros,
+            ours.is_ending,
+        )
+        if said != kept:
+            yield f"the vendor says {said} of {reference}, we say {kept}"
+
+
+def payments_are_booked_once(at: Facts) -> Iterator[str]:
+    """One receipt and its entries for each payment, and every refund."""
+    kept = Counter(one.reference for one in at.receipts)
+    for reference in at.paid.keys() ^ kept.keys():
+        yield f"the payment {reference} is on one side only"
+    for one in at.receipts:
+        row = at.paid.get(one.reference)
+        if row is None:
+            continue
+        amount, back = int(row["amount_micros"]), at.returned.get(one.reference, 0)
+        is_plan = at.checkouts[one.checkout_id].kind == "subscription"
+        if (one.amount_micros, one.refunded_micros, one.dispute) != (amount, back, row["dispute"]):
+            yield f"{one.reference}: {amount}, {back} back, dispute {row['dispute']}; we say {vars(one)}"
+        if at.moved(f"payment:sandbox:{one.reference}") != amount:
+            yield f"{one.reference}: {amount} paid, and not booked"
+        if at.moved(f"plan:sandbox:{one.reference}") != (amount if is_plan else 0):
+            yield f"{one.reference}: {amount} paid for a plan, and not booked"
+        for kind, wanted in (("refund", back), ("unplan", back if is_plan else 0)):
+            prefix = f"{kind}:sandbox:{one.reference}:"
+            booked = sum(at.moved(key) for key in at.entries if key.startswith(prefix))
+            if booked != wanted:
+                yield f"{one.reference}: {wanted} given back, {booked} booked as {kind}"
+
+
+def periods_have_their_credit(at: Facts) -> Iterator[str]:
+    """Exactly one grant for each period paid on a plan with credit; for others none, unless the plan was changed."""
+    granted = Counter(one.key for one in at.all_of(CreditGrant) if one.source == "period")
+    allowed: set[str] = set()
+    for row in at.paid.values():
+        ours = at.subscriptions.get(row["subscription"] or "")
+        if ours is None or row["period_start"] is None:
+            continue
+        begun, ended = row["period_start"], row["period_end"]
+        key = f"period:{ours.id}:{as_time(begun):%Y-%m-%dT%H:%M:%S}"
+        is_current = begun == at.sold[ours.reference]["period_start"]
+        last = at.sold[ours.reference]["plan"] if is_current else row["plan"]
+        moved_in = any(
+            one["subscription"] == ours.reference and one["plan"] == "metered" and begun <= one["created_at"] <= ended
+            for one in at.changed
+        )
+        if row["plan"] == "metered" or moved_in:
+            allowed.add(key)
+        if last == "metered" and row["plan"] == "metered" and granted[key] != 1:
+            yield f"{key} was paid and has {granted[key]} grants"
+    for key in granted.keys() - allowed:
+        yield f"{key} was granted and not paid"
+    amounts = {one.amount_micros for one in at.all_of(CreditGrant) if one.source == "period"}
+    if amounts - {10_000_000}:
+        yield f"credit of another amount: {amounts}"
+
+
+def expired_credit_was_what_was_left(at: Facts) -> Iterator[str]:
+    """Spent call by call, first what expires first: what is left at its end goes back, and no more."""
+    grants: dict[str, list[CreditGrant]] = defaultdict(list)
+    for one in at.all_of(CreditGrant):
+        grants[one.account_id].append(one)
+    when = {one.id: one.created_at for one in at.entries.values()}
+    usage = {one.id for one in at.entries.values() if one.kind == "usage"}
+    for account_id, mine in grants.items():
+        wallet = at.wallets[account_id]
+        left = {one.id: one.amount_micros for one in mine}
+        spent = [one for one in at.postings if one.ledger_account_id == wallet.id and one.entry_id in usage]
+        for one in sorted(spent, key=lambda one: (when[one.entry_id], one.id)):
+            rest, moment = -one.amount_micros, when[one.entry_id]
+            usable = [g for g in mine if g.expires_at and g.granted_at <= moment < g.expires_at]
+            for grant in sorted(usable, key=lambda g: (g.expires_at, g.granted_at, g.id)):
+                taken = min(left[grant.id], rest)
+                left[grant.id] -= taken
+                rest -= taken
+        for grant in mine:
+            taken = at.moved(f"credit-expired:{grant.id}")
+            if grant.expired_micros != taken or taken > left[grant.id]:
+                yield f"{grant.key}: {left[grant.id]} left, {taken} taken back, {grant.expired_micros} noted"
+            is_over = grant.expires_at is not None and grant.expires_at < at.now - timedelta(minutes=5)
+            if is_over and grant.expired_at is None:
+                yield f"{grant.key} is over and was not taken back"
+            if is_over and taken < left[grant.id] and not _was_empty(at, wallet.id, grant):
+                yield f"{grant.key}: {left[grant.id]} left, only {taken} taken back"
+
+
+def _was_empty(at: Facts, wallet_id: str, grant: CreditGrant) -> bool:
+    """True when the wallet had nothing free to take when the credit was taken back (held for calls, or spent)."""
+    assert grant.expired_at is not None
+    when = {one.id: one.created_at for one in at.entries.values()}
+    mine = [one for one in at.postings if one.ledger_account_id == wallet_id]
+    before = [one for one in mine if when[one.entry_id] <= grant.expired_at]
+    balance = max(before, key=lambda one: one.id).balance_after_micros if before else 0
+    held = at.db.scalar(
+        select(func.coalesce(func.sum(Reservation.amount_micros), 0))
+        .join(UsageRow, UsageRow.reservation_key == Reservation.key)
+        .where(
+            Reservation.ledger_account_id == wallet_id,
+            Reservation.created_at <= grant.expired_at,
+            (UsageRow.ended_at.is_(None)) | (UsageRow.ended_at >= grant.expired_at),
+        )
+    )
+    return int(balance or 0) - int(held or 0) <= 0
+
+
+def wallets_add_up(at: Facts) -> Iterator[str]:
+    """Top-ups less what went back, credit less what expired, corrections, less usage: to the micro-dollar."""
+    if problems := ledger.check_books(at.db):
+        yield f"the books: {problems}"
+    if total := sum(one.amount_micros for one in at.postings):
+        yield f"all postings sum to {total}"
+    wanted: Counter[str] = Counter()
+    for reference, row in at.paid.items():
+        ours = next((one for one in at.checkouts.values() if one.reference == row["checkout"]), None)
+        if ours is not None and ours.kind != "subscription":
+            wanted[ours.account_id] += int(row["amount_micros"]) - at.returned.get(reference, 0)
+    for grant in at.all_of(CreditGrant):
+        wanted[grant.account_id] += grant.amount_micros - grant.expired_micros
+    for call in at.all_of(UsageRow):
+        if call.plan_mode == "metered":
+            wanted[call.account_id] -= call.price_micros
+    for entry in at.entries.values():
+        if entry.kind == "correction":
+            wallet = at.wallets[entry.ref]
+            mine = [one for one in at.postings if one.entry_id == entry.id and one.ledger_account_id == wallet.id]
+            wanted[entry.ref] += sum(one.amount_micros for one in mine)
+    for account_id in wanted.keys() | at.wallets.keys():
+        kept = at.wallets[account_id].balance_micros if account_id in at.wallets else 0
+        if kept != wanted[account_id]:
+            yield f"the wallet of {account_id} has {kept}, and should have {wanted[account_id]}"

@@ -1,0 +1,187 @@
+"""What must be true once everything has calmed down: of assistants, trouble and letters, and of the books."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from clawhaven.billing.models import InboxEvent, Refund, Subscription
+from clawhaven.instances import states
+from clawhaven.instances.models import Operation
+from clawhaven.instances.states import Reason, State
+from clawhaven.ledger.models import LedgerAccount, Reservation
+from clawhaven.metering.models import Grant
+from clawhaven.notices.models import Notice
+from clawhaven.workflows import money
+from tests.money import books
+from tests.money.facts import Facts
+from tests.money.world import World
+
+GRACE = timedelta(days=14)
+PAID = ("active", "trialing")
+
+
+def nothing_is_left_open(at: Facts) -> Iterator[str]:
+    """Holds, calls, operations, events, letters, refunds and checkouts all came to an end."""
+    held = [one.id for one in at.all_of(Reservation) if one.state == "held"]
+    held += [one.id for one in at.all_of(LedgerAccount) if one.held_micros]
+    if held:
+        yield f"held without a call: {held}"
+    for table, ended in ((Operation, ("done", "failed")), (InboxEvent, ("handled", "ignored")), (Notice, ("sent",))):
+        for one in at.all_of(table):
+            if one.state not in ended:
+                yield f"left open: {table.__tablename__} {one.id} is {one.state}"
+    for refund in at.all_of(Refund):
+        if refund.state == "asked":
+            yield f"the refund {refund.id} is not done"
+    late = at.now - timedelta(days=1, hours=2)
+    for checkout in at.checkouts.values():
+        if checkout.state == "open" and checkout.created_at < late:
+            yield f"the checkout {checkout.id} ({checkout.kind}) is open since {checkout.created_at}"
+        row = at.bought.get(checkout.reference or "")
+        if row is not None and row["state"] == "paid" and checkout.state == "open":
+            yield f"the checkout {checkout.id} is paid at the vendor and open here"
+
+
+def assistants_follow_the_money(at: Facts) -> Iterator[str]:
+    """Nobody runs unpaid past the grace, nobody who paid is down, who is deleted pays nothing."""
+    by_id = {one.id: one for one in at.subscriptions.values()}
+    running: set[str] = set(at.world.gateways.running())
+    grants = {one.instance_id: one for one in at.all_of(Grant)}
+    for one in at.instances.values():
+        is_up = one.state == State.ACTIVE
+        if is_up != (one.id in running):
+            yield f"{one.id} is {one.state}, its gateway {'runs' if one.id in running else 'does not'}"
+        if one.id in grants and grants[one.id].is_active != is_up:
+            yield f"{one.id} is {one.state}, its calls are {'served' if grants[one.id].is_active else 'refused'}"
+        if one.deletion_asked_at is not None:
+            if one.state != State.DELETED:
+                yield f"{one.id} should be deleted and is {one.state}"
+            continue
+        ours = by_id.get(at.covers.get(one.id, ""))
+        if ours is None:
+            if one.state != State.PENDING:
+                yield f"{one.id} is {one.state} and nobody pays for it"
+            continue
+        wanted = _should_run(at, ours)
+        is_down = Reason.PAYMENT in states.reasons(one)
+        if wanted is not None and wanted == is_down:
+            state = at.sold[ours.reference]["state"]
+            yield f"{one.id} is {one.state} ({one.suspended_for}), its subscription {state}"
+        if wanted and one.state not in (State.ACTIVE, State.SUSPENDED):
+            yield f"{one.id} is paid for and {one.state}"
+        if one.state == State.SUSPENDED and not one.suspended_for:
+            yield f"{one.id} is suspended for nothing"
+
+
+def _should_run(at: Facts, ours: Subscription) -> bool | None:
+    """What the vendor's own file says about who may run; None where our time of grace decides."""
+    theirs = at.sold[ours.reference]
+    mine = sorted(
+        (row for row in at.paid.values() if row["subscription"] == ours.reference), key=lambda row: row["created_at"]
+    )
+    if theirs["state"] == "canceled" or any(row["dispute"] == "open" for row in mine):
+        return False
+    dated = [row for row in mine if row["period_start"] is not None]
+    newest = max((row["period_start"] for row in dated), default=None)
+    current = [row for row in dated if row["period_start"] == newest] or mine[-1:]
+    if any(row["dispute"] == "lost" for row in current):
+        return False
+    back = [row for row in current if 0 < row["amount_micros"] <= at.returned.get(row["reference"], 0)]
+    if back and len(back) == len(current):
+        return False
+    if theirs["state"] in PAID:
+        return True
+    mine_open = [one for one in at.episodes if one.subscription_id == ours.id and one.ended_at is None]
+    if len(mine_open) != 1:
+        return False
+    if mine_open[0].suspend_at <= at.now - timedelta(minutes=10):
+        return False
+    return None if mine_open[0].state == "suspended" else True
+
+
+def trouble_has_its_time(at: Facts) -> Iterator[str]:
+    """Grace and the time until deletion are what was announced; one episode for each unpaid invoice at most."""
+    failed = at.world.vendor_rows("SELECT DISTINCT subscription, invoice FROM payments WHERE state = 'failed'")
+    unpaid = Counter(row["subscription"] for row in failed)
+    begun: Counter[str] = Counter(one.subscription_id for one in at.episodes if one.cause == "payment")
+    for reference, ours in at.subscriptions.items():
+        if begun[ours.id] > unpaid[reference]:
+            yield f"{reference}: {begun[ours.id]} times of trouble for {unpaid[reference]} unpaid invoices"
+    for one in at.episodes:
+        if one.ended_at is None and one.delete_at < at.now - timedelta(hours=1):
+            yield f"the trouble {one.id} should have ended with deletion on {one.delete_at}"
+        if one.cause == "payment" and one.state == "grace" and one.suspend_at - one.began_at != GRACE:
+            yield f"the grace of {one.id} is {one.suspend_at - one.began_at}"
+
+
+def the_deleted_pay_nothing(at: Facts) -> Iterator[str]:
+    """No living subscription for assistants that are all gone, and what they paid since then went back."""
+    for ours in at.subscriptions.values():
+        mine = at.assistants_of(ours)
+        if not mine or any(one.deletion_asked_at is None for one in mine):
+            continue
+        if at.sold[ours.reference]["state"] != "canceled":
+            yield f"{ours.reference} is {at.sold[ours.reference]['state']} and all it paid for is deleted"
+        ended_at = max(one.deletion_asked_at for one in mine if one.deletion_asked_at)
+        for row in at.paid.values():
+            is_later = row["subscription"] == ours.reference and row["created_at"] > ended_at.timestamp()
+            if is_later and at.returned.get(row["reference"], 0) < row["amount_micros"] and row["dispute"] != "open":
+                yield f"{row['reference']} was paid after the deletion and kept"
+
+
+def nobody_pays_twice(at: Facts) -> Iterator[str]:
+    """Every living subscription pays for an assistant."""
+    for reference, row in at.sold.items():
+        if row["state"] != "canceled" and not at.assistants_of(at.subscriptions[reference]):
+            yield f"{reference} is {row['state']} and pays for no assistant"
+
+
+def letters_came_once(at: Facts) -> Iterator[str]:
+    """One letter for one thing; a copy only where a process died between sending and noting it."""
+    notices: list[Notice] = at.all_of(Notice)
+    copies = sum(max(0, count - 1) for count in Counter(one.key for one in at.world.mailbox.letters).values())
+    deaths = at.world.fate.deaths
+    if copies > deaths["after send"] + deaths["before a commit"]:
+        yield f"{copies} letters came twice"
+    for one in {notice.id for notice in notices} ^ {letter.key for letter in at.world.mailbox.letters}:
+        yield f"the letter {one} is in the outbox and never came, or the other way"
+    kinds = Counter(one.kind for one in notices)
+    paid = sum(1 for row in at.paid.values() if row["amount_micros"])
+    if kinds["receipt"] != paid:
+        yield f"{kinds['receipt']} receipts by mail for {paid} payments"
+    operations = {one.id: one.instance_id for one in at.all_of(Operation)}
+    ready = Counter(operations[one.key.partition(":")[2]] for one in notices if one.kind == "ready")
+    if twice := [one for one, count in ready.items() if count > 1]:
+        yield f"told twice to be ready: {twice}"
+
+
+def reconciling_finds_nothing(at: Facts) -> Iterator[str]:
+    """What is left needs a person, or nothing is left."""
+    for one in money.look_over(at.world.ctx):
+        yield f"reconciling: {one.subject}: {one.problem}. {one.repair}"
+
+
+TRUTHS: tuple[Callable[[Facts], Iterator[str]], ...] = (
+    books.subscriptions_are_equal,
+    books.payments_are_booked_once,
+    books.periods_have_their_credit,
+    books.expired_credit_was_what_was_left,
+    books.wallets_add_up,
+    nothing_is_left_open,
+    assistants_follow_the_money,
+    trouble_has_its_time,
+    the_deleted_pay_nothing,
+    nobody_pays_twice,
+    letters_came_once,
+)
+
+
+def find_lies(world: World) -> list[str]:
+    """Every truth that does not hold, in sentences; empty when all is well."""
+    found = [f"something broke: {sentence}" for sentence in world.hands.broken]
+    with world.ctx.db.read() as db:
+        at = Facts(world, db)
+        found += [f"{truth.__name__}: {lie}" for truth in TRUTHS for lie in truth(at)]
+    return [*found, *reconciling_finds_nothing(at)]

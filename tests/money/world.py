@@ -1,0 +1,183 @@
+"""A world in which many customers live at once: one installation, one vendor, one clock, one fate."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import sqlalchemy as sa
+
+from clawhaven.context import Context
+from clawhaven.core import ids
+from clawhaven.core.clock import Clock
+from clawhaven.core.settings import Settings
+from clawhaven.ports.payments import BadSignature
+from clawhaven.providers.payments.sandbox import Sandbox
+from clawhaven.providers.payments.sandbox_events import due, mark
+from clawhaven.providers.payments.sandbox_store import Store
+from clawhaven.providers.payments.sandbox_trouble import Trouble
+from clawhaven.workflows import payments
+from tests.money.hands import Hands
+from tests.money.mortality import Fate, Killed, MortalDatabase, MortalProvider
+from tests.workflows.scene import Mailbox, Scene, set_up
+
+BEGAN_AT = datetime(2027, 1, 29, 9, 0, tzinfo=UTC)
+"""Near the end of a month, where calendars differ."""
+
+MINUTELY = ("calls", "wallets", "dunning")
+SOMETIMES = ("reconcile", "refunds", "money-watch")
+NIGHTLY = ("money",)
+
+
+class SteadyClock(Clock):
+    """Moves a millisecond at every look and otherwise when told: the same seed gives the same times."""
+
+    def now(self) -> datetime:
+        self._offset += timedelta(milliseconds=1)
+        return BEGAN_AT + self._offset
+
+
+class World:
+    """One installation with its vendor. `say` keeps the list of what happened, for a seed that fails."""
+
+    def __init__(self, scene: Scene, random: Random, patch: pytest.MonkeyPatch) -> None:
+        self.random, self.fate = random, Fate(random)
+        self.vendor = cast(Sandbox, scene.ctx.payments["sandbox"])
+        self.mailbox: Mailbox = scene.mailbox
+        self.gateways = scene.world
+        self.ctx: Context = dataclasses.replace(
+            scene.ctx,
+            db=MortalDatabase(scene.ctx.db, self.fate),
+            payments={"sandbox": cast(Any, MortalProvider(scene.ctx.payments["sandbox"], self.fate))},
+            runtimes={name: cast(Any, MortalProvider(one, self.fate)) for name, one in scene.ctx.runtimes.items()},
+            notifier=cast(Any, MortalProvider(scene.ctx.notifier, self.fate)),
+        )
+        self.clock = cast(SteadyClock, self.ctx.clock)
+        self.hands = Hands(self.ctx, self.fate, random, patch)
+        self.told: list[str] = []
+        self.events = self.actions = 0
+
+    @property
+    def now(self) -> datetime:
+        """The time here; the vendor's is the same."""
+        return self.clock.now()
+
+    def say(self, sentence: str) -> None:
+        """Remember what happens."""
+        self.told.append(f"{BEGAN_AT + self.clock._offset:%m-%d %H:%M:%S} {sentence}")
+
+    @contextmanager
+    def risk(self, share: float) -> Iterator[None]:
+        """Inside, this share of the places kills."""
+        before, self.fate.risk = self.fate.risk, share
+        try:
+            yield
+        finally:
+            self.fate.risk = before
+
+    def pass_time(self, by: timedelta) -> None:
+        """Nothing runs here meanwhile; the vendor's calendar goes on."""
+        self.clock.advance(by)
+        self.vendor.advance()
+
+    def deliver(self, most: int = 1_000, lost: float = 0.0) -> int:
+        """The vendor's courier: due events in their order, `lost` of our answers never reach it."""
+        with self.vendor._store.read() as db:
+            waiting = [] if self.vendor.trouble().is_down else due(db, self.now, most)
+        if self.fate.risk:
+            self.random.shuffle(waiting)
+        for one in waiting:
+            try:
+                headers = self.vendor._courier.headers(one.body)
+                payments.receive(self.ctx, "sandbox", headers, one.body)
+                is_delivered = self.random.random() >= lost
+            except Killed:
+                is_delivered = False
+            except BadSignature:  # pragma: no cover - says what is wrong with this test
+                raise AssertionError("the courier signs what it sends") from None
+            with self.vendor._store.tx() as db:
+                mark(db, one, is_delivered, self.now)
+            self.events += is_delivered
+        return len(waiting)
+
+    def sweep(self, *, nightly: bool = False) -> None:
+        """Every schedule once."""
+        self.hands.sweep(*MINUTELY, *SOMETIMES, *(NIGHTLY if nightly else ()))
+
+    def live(self, by: timedelta, step: timedelta = timedelta(days=1)) -> None:
+        """Time passes while the installation works."""
+        until = self.now + by
+        while (left := until - self.now) > timedelta():
+            self.pass_time(min(step, left))
+            self.deliver()
+            self.hands.work()
+            self.work_off()
+
+    def work_off(self) -> None:
+        """Every schedule and what it asks for; those that come every minute twice, as one asks and the next acts."""
+        self.sweep(nightly=True)
+        self.hands.work()
+        self.hands.sweep(*MINUTELY)
+        self.hands.work()
+
+    def calm_down(self) -> None:
+        """No trouble any more, and everything that waits is done: what must be true then is in truths.py."""
+        self.say("settle")
+        self.fate.risk = 0.0
+        self.vendor.make_trouble(Trouble())
+        for _ in range(2):
+            self.pass_time(timedelta(minutes=65))
+            while self.deliver():
+                self.clock.advance(timedelta(seconds=61))
+            self.hands.work()
+            for _ in range(1 + self.count("subscription") // 25):
+                self.work_off()
+        self.hands.sweep("health")
+        self.hands.work()
+
+    def count(self, table: str) -> int:
+        """Rows of a table of ours."""
+        with self.ctx.db.read() as db:
+            return int(db.scalar(sa.text(f"SELECT count(*) FROM {table}")) or 0)
+
+    def vendor_rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """What the vendor's own file says."""
+        with self.vendor._store.read() as db:
+            return db.execute(query, values).fetchall()
+
+
+@contextmanager
+def begin(settings: Settings, seed: int, **changes: Any) -> Iterator[World]:
+    """A world over a migrated database. The same seed gives the same ids, times and choices."""
+    random, letters = Random(seed), Random(seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        source = SimpleNamespace(
+            token_bytes=letters.randbytes, token_urlsafe=lambda size: letters.randbytes(size).hex(), token_hex=None
+        )
+        patch.setattr(ids, "secrets", source)
+        patch.setattr(Store, "_open", _open_hastily)
+        with set_up(settings, SteadyClock(), max_parallel_boots=10_000, **changes) as scene:
+            if scene.ctx.db.is_sqlite:
+                sa.event.listen(scene.ctx.db.engine, "connect", _hurry)
+            yield World(scene, random, patch)
+
+
+def _hurry(connection: sqlite3.Connection, _record: object = None) -> None:
+    """Nobody pulls the plug here: what a dead process wrote is in the file."""
+    connection.execute("PRAGMA synchronous=OFF").close()
+
+
+def _open_hastily(store: Store) -> sqlite3.Connection:
+    db = _open_vendor(store)
+    _hurry(db)
+    return db
+
+
+_open_vendor = Store._open
