@@ -7,6 +7,7 @@ every POST, our ids in metadata, and, where a key would be forgotten after a day
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -218,7 +219,9 @@ class Stripe:
     def portal_url(self, customer_reference: str, return_url: str) -> str:
         """Stripe's page for payment method and invoices; a new address every time."""
         params = {"customer": customer_reference, "return_url": return_url}
-        return url_of(self._calls.write("billing_portal.sessions.create", noun="customer", key="", params=params))
+        # A key of its own each time: a remembered answer would be an address that has expired.
+        key = key_of("portal", uuid.uuid4())
+        return url_of(self._calls.write("billing_portal.sessions.create", noun="customer", key=key, params=params))
 
     def invoices(self, customer_reference: str) -> list[VendorInvoice]:
         """Invoices, and receipts of payments that have none, newest first."""
@@ -265,7 +268,8 @@ class Stripe:
         created = {"gte": int(since.timestamp())}
         found = self._calls.pages("events.list", noun="event", created=created, types=list(objects.EVENTS))
         now = int(self._clock.now().timestamp())
-        bodies = [json.dumps(one, separators=(",", ":")).encode() for one in reversed(found)]
+        # The library makes a Decimal of what is text at Stripe (`unit_amount_decimal`): text again.
+        bodies = [json.dumps(one, separators=(",", ":"), default=str).encode() for one in reversed(found)]
         return [({HEADER: sign(self._secrets[0], now, body)}, body) for body in bodies]
 
     # Reading

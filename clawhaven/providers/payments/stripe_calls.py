@@ -46,7 +46,9 @@ class Calls:
         return self._do(verb, ids, noun, params, {}, None)  # type: ignore[no-any-return]
 
     def write(self, verb: str, *ids: str, noun: str, key: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Do something once per `key` and parameters. Stripe keeps the answer for at least a day."""
+        """Do something once per `key` and parameters. Stripe keeps the answer for at least a day.
+
+        `key` is empty only for a DELETE: Stripe takes none there, ending what has ended is an error we know."""
         options = {"idempotency_key": key} if key else {}
         return self._do(verb, ids, noun, dict(params), options, None)  # type: ignore[no-any-return]
 

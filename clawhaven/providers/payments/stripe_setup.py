@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Price
 from clawhaven.providers.payments import stripe_settings
 from clawhaven.providers.payments.stripe import Stripe
-from clawhaven.providers.payments.stripe_articles import Articles, lookup_key
+from clawhaven.providers.payments.stripe_articles import Articles, id_of, lookup_key
 from clawhaven.providers.payments.stripe_calls import API_VERSION, Calls, key_of, refused
 from clawhaven.providers.payments.stripe_objects import EVENTS
 
@@ -45,9 +47,24 @@ def _endpoint(calls: Calls, url: str) -> list[str]:
         "description": "Clawhaven",
         "metadata": {"clawhaven": "webhook"},
     }
-    # No key of ours: when an endpoint was deleted at Stripe, the same call must make a new one, with a new secret.
-    made = calls.write("webhook_endpoints.create", noun="endpoint", key="", params=params)
+    made = _make(calls, params)
     return [
         f"webhook {url}: {made['id']}, made now. Paste this; Stripe does not show it again:",
         f"STRIPE_WEBHOOK_SECRET={made['secret']}",
     ]
+
+
+def _make(calls: Calls, params: dict[str, Any]) -> dict[str, Any]:
+    """Two set-ups at once make one endpoint, by their key. Stripe remembers the answer to a key for a day, also when
+    the endpoint was deleted since; then a new one is made under a key that names the dead one."""
+    gone: list[str] = []
+    while True:
+        key = key_of("endpoint", params, gone)
+        made = calls.write("webhook_endpoints.create", noun="endpoint", key=key, params=params)
+        try:
+            calls.read("webhook_endpoints.retrieve", id_of(made), noun="endpoint")
+            return made
+        except ProviderError as error:
+            if error.code != "unknown_endpoint" or id_of(made) in gone:
+                raise
+            gone.append(id_of(made))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from pydantic import SecretStr
 
-from clawhaven.core.settings import Settings
 from clawhaven.ports.payments import Payments
-from clawhaven.providers.payments.stripe import Stripe
 from clawhaven.providers.payments.stripe_calls import API_VERSION
 from tests.contracts.payments import Card, PaymentsContract, request_of
-from tests.fakes.stripe_server import KEY, SECRET, StripeServer
+from tests.fakes.stripe_server import StripeServer
+from tests.fakes.stripe_twins import make
 
 
 @pytest.fixture
@@ -23,27 +21,13 @@ def vendor() -> Iterator[StripeServer]:
         yield running
 
 
-def make(vendor: StripeServer, tmp_path: Path, **more: Any) -> Stripe:
-    """The provider against the stand-in."""
-    options = Stripe.Options(
-        _env_file=None,
-        **{
-            "stripe_secret_key": SecretStr(KEY),
-            "stripe_webhook_secret": SecretStr(f"{SECRET}, whsec_the_old_one"),
-            "stripe_api_url": vendor.url,
-            **more,
-        },
-    )
-    return Stripe(options, Settings(_env_file=None, data_dir=tmp_path / "var"))
-
-
 class TestContract(PaymentsContract):
     """Stripe keeps the contract."""
 
     @pytest.fixture
     def payments(self, vendor: StripeServer, tmp_path: Path) -> Payments:
         self.vendor = vendor
-        return make(vendor, tmp_path)
+        return make(vendor.url, tmp_path)
 
     def finish(self, payments: Payments, reference: str, outcome: Literal["paid", "declined", "cancelled"]) -> None:
         if outcome == "paid":
@@ -62,6 +46,6 @@ class TestContract(PaymentsContract):
 
 
 def test_every_request_is_pinned_and_every_new_thing_has_a_key(vendor: StripeServer, tmp_path: Path) -> None:
-    make(vendor, tmp_path).create_checkout(request_of("chk_1"))
+    make(vendor.url, tmp_path).create_checkout(request_of("chk_1"))
     assert {headers["stripe-version"] for *_, headers in vendor.requests} == {API_VERSION}
     assert all(headers.get("idempotency-key") for verb, _, _, headers in vendor.requests if verb == "POST")
