@@ -40,8 +40,9 @@ from clawhaven.providers.payments import creem_objects as objects
 from clawhaven.providers.payments import creem_settings
 from clawhaven.providers.payments.creem_calls import Calls, unexpected
 from clawhaven.providers.payments.creem_memory import Memory
-from clawhaven.providers.payments.creem_signature import HEADER, sign, verify
+from clawhaven.providers.payments.signature import sign_body, verify_body
 
+HEADER: Final = "creem-signature"
 _CHECKOUT_ORIGINS: Final = ("https://checkout.creem.io", "https://www.creem.io", "https://creem.io")
 _PRODUCT_SECONDS: Final = 300.0
 """So long a product's price is believed before it is read again."""
@@ -237,7 +238,7 @@ class Creem:
         given = [value for name, value in headers.items() if name.lower() == HEADER]
         if len(given) != 1:
             raise BadSignature("the event has no single signature header")
-        verify(given[0], body, self._secrets)
+        verify_body(given[0], body, self._secrets)
         return objects.event_of(body)
 
     def unseen(self, since: datetime) -> list[tuple[dict[str, Any], bytes]]:
@@ -254,7 +255,7 @@ class Creem:
             bodies.append(objects.unseen_subscription(one, since))
         for one in self._calls.pages("/v1/transactions/search", {}, "transaction", _MOST_UNSEEN):
             bodies.append(objects.unseen_transaction(one, since))
-        return [({HEADER: sign(self._secrets[0], body)}, body) for body in bodies if body is not None]
+        return [({HEADER: sign_body(self._secrets[0], body)}, body) for body in bodies if body is not None]
 
     # What Creem does not offer
 
