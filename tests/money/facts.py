@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from datetime import datetime
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,15 +12,30 @@ from sqlalchemy.orm import Session
 from clawhaven.billing.models import Checkout, Cover, Dunning, Receipt, Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting
-from tests.money.world import World
+from tests.fakes.world import FolderRuntime
+
+
+class Place(Protocol):
+    """An installation and its vendor, in this process or in others."""
+
+    @property
+    def now(self) -> datetime:
+        """The time there."""
+
+    @property
+    def gateways(self) -> FolderRuntime:
+        """Where its assistants run."""
+
+    def vendor_rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """What the vendor's own file says."""
 
 
 class Facts:
     """The vendor's file and our tables, read once."""
 
-    def __init__(self, world: World, db: Session) -> None:
-        self.world, self.db, self.now = world, db, world.now
-        rows = world.vendor_rows
+    def __init__(self, place: Place, db: Session) -> None:
+        self.place, self.db, self.now = place, db, place.now
+        rows = place.vendor_rows
         self.sold = {row["reference"]: row for row in rows("SELECT * FROM subscriptions")}
         self.paid = {row["reference"]: row for row in rows("SELECT * FROM payments WHERE state = 'succeeded'")}
         given = rows("SELECT payment, sum(amount_micros) AS given FROM refunds GROUP BY payment")

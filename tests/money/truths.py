@@ -47,7 +47,7 @@ def nothing_is_left_open(at: Facts) -> Iterator[str]:
 def assistants_follow_the_money(at: Facts) -> Iterator[str]:
     """Nobody runs unpaid past the grace, nobody who paid is down, who is deleted pays nothing."""
     by_id = {one.id: one for one in at.subscriptions.values()}
-    running: set[str] = set(at.world.gateways.running())
+    running: set[str] = set(at.place.gateways.running())
     grants = {one.instance_id: one for one in at.all_of(Grant)}
     for one in at.instances.values():
         is_up = one.state == State.ACTIVE
@@ -103,7 +103,7 @@ def _should_run(at: Facts, ours: Subscription) -> bool | None:
 
 def trouble_has_its_time(at: Facts) -> Iterator[str]:
     """Grace and the time until deletion are what was announced; one episode for each unpaid invoice at most."""
-    failed = at.world.vendor_rows("SELECT DISTINCT subscription, invoice FROM payments WHERE state = 'failed'")
+    failed = at.place.vendor_rows("SELECT DISTINCT subscription, invoice FROM payments WHERE state = 'failed'")
     unpaid = Counter(row["subscription"] for row in failed)
     begun: Counter[str] = Counter(one.subscription_id for one in at.episodes if one.cause == "payment")
     for reference, ours in at.subscriptions.items():
@@ -139,27 +139,31 @@ def nobody_pays_twice(at: Facts) -> Iterator[str]:
 
 
 def letters_came_once(at: Facts) -> Iterator[str]:
-    """One letter for one thing; a copy only where a process died between sending and noting it."""
-    notices: list[Notice] = at.all_of(Notice)
-    copies = sum(max(0, count - 1) for count in Counter(one.key for one in at.world.mailbox.letters).values())
-    deaths = at.world.fate.deaths
-    if copies > deaths["after send"] + deaths["before a commit"]:
-        yield f"{copies} letters came twice"
-    for one in {notice.id for notice in notices} ^ {letter.key for letter in at.world.mailbox.letters}:
-        yield f"the letter {one} is in the outbox and never came, or the other way"
-    kinds = Counter(one.kind for one in notices)
+    """One letter for one thing."""
+    kinds = Counter(one.kind for one in at.all_of(Notice))
     paid = sum(1 for row in at.paid.values() if row["amount_micros"])
     if kinds["receipt"] != paid:
         yield f"{kinds['receipt']} receipts by mail for {paid} payments"
     operations = {one.id: one.instance_id for one in at.all_of(Operation)}
-    ready = Counter(operations[one.key.partition(":")[2]] for one in notices if one.kind == "ready")
+    told = [one.key.partition(":")[2] for one in at.all_of(Notice) if one.kind == "ready"]
+    ready = Counter(operations[operation_id] for operation_id in told)
     if twice := [one for one, count in ready.items() if count > 1]:
         yield f"told twice to be ready: {twice}"
 
 
-def reconciling_finds_nothing(at: Facts) -> Iterator[str]:
+def mail_is_what_the_outbox_says(world: World, at: Facts) -> Iterator[str]:
+    """Every letter arrived; a copy only where a process died between sending and noting it."""
+    arrived = Counter(one.key for one in world.mailbox.letters)
+    copies, deaths = sum(count - 1 for count in arrived.values()), world.fate.deaths
+    if copies > deaths["after send"] + deaths["before a commit"]:
+        yield f"{copies} letters came twice"
+    for one in {notice.id for notice in at.all_of(Notice)} ^ arrived.keys():
+        yield f"the letter {one} is in the outbox and never came, or the other way"
+
+
+def reconciling_finds_nothing(world: World) -> Iterator[str]:
     """What is left needs a person, or nothing is left."""
-    for one in money.look_over(at.world.ctx):
+    for one in money.look_over(world.ctx):
         yield f"reconciling: {one.subject}: {one.problem}. {one.repair}"
 
 
@@ -184,4 +188,5 @@ def find_lies(world: World) -> list[str]:
     with world.ctx.db.read() as db:
         at = Facts(world, db)
         found += [f"{truth.__name__}: {lie}" for truth in TRUTHS for lie in truth(at)]
-    return [*found, *reconciling_finds_nothing(at)]
+        found += mail_is_what_the_outbox_says(world, at)
+    return [*found, *reconciling_finds_nothing(world)]
