@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,7 @@ from clawhaven.billing import checkouts, inbox, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import InboxEvent
 from clawhaven.context import Context
+from clawhaven.core.db import Database
 from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
@@ -24,6 +26,15 @@ log = get_logger("clawhaven.payments")
 
 UNKNOWN_TRIES = 5
 """An event can overtake the answer that tells us its checkout's reference; it is looked for again for some seconds."""
+
+OVERLAP = timedelta(days=2)
+"""An event can appear in a vendor's list later than its own time says."""
+
+LONGEST = timedelta(days=30)
+"""So long vendors keep events (https://docs.stripe.com/api/events/list)."""
+
+_asked: WeakKeyDictionary[Database, dict[str, datetime]] = WeakKeyDictionary()
+"""When each vendor was last asked for events by this process, and answered."""
 
 
 def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -174,15 +185,19 @@ def close_event(row_id: str, state: str, note: str) -> None:
         inbox.close(db, row_id, state, note, ctx.clock.now())
 
 
-def sync(ctx: Context, since: timedelta = timedelta(days=2)) -> int:
+def sync(ctx: Context) -> int:
     """Ask every vendor for events we may have missed; returns how many were new. One bad event stops no other.
 
+    Looked back is over OVERLAP before the last time that this process asked and was answered, at first over LONGEST: an
+    installation that was off for days has missed what vendors have given up sending.
     Raises the ProviderError of a vendor that does not answer, once all others were asked.
     """
     missed, away = 0, None
     for name, provider in ctx.payments.items():
+        now, asked = ctx.clock.now(), _asked.setdefault(ctx.db, {})
+        since = max(now - LONGEST, asked[name] - OVERLAP) if name in asked else now - LONGEST
         try:
-            events: list[tuple[dict[str, Any], bytes]] = provider.unseen(ctx.clock.now() - since)
+            events: list[tuple[dict[str, Any], bytes]] = provider.unseen(since)
         except ProviderError as error:
             away = error
             continue
@@ -191,6 +206,7 @@ def sync(ctx: Context, since: timedelta = timedelta(days=2)) -> int:
                 missed += receive(ctx, name, headers, body)
             except (BadSignature, ProviderError) as error:
                 log.warning("an event from the vendor cannot be read", provider=name, error=type(error).__name__)
+        asked[name] = now
     if away is not None:
         raise away
     return missed

@@ -17,7 +17,8 @@ from clawhaven.instances import states
 from clawhaven.ledger import check_books
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
-from clawhaven.workflows import dunning, payments, settlement
+from clawhaven.providers.payments.sandbox_trouble import Trouble
+from clawhaven.workflows import dunning, payments, settlement, topups
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
 
@@ -175,6 +176,22 @@ def test_missed_events_are_fetched_once(scene: Scene) -> None:
     assert payments.sync(scene.ctx) == 3
     assert payments.sync(scene.ctx) == 0
     assert scene.count("payment_event") == 3
+
+
+def test_what_was_missed_while_nothing_ran_for_days_is_fetched(scene: Scene) -> None:
+    owner = scene.live().owner
+    bought = topups.open_topup(scene.ctx, owner, 20_000_000)
+    assert bought.reference
+    scene.vendor.complete(bought.reference, "paid")
+    assert payments.sync(scene.ctx) > 0
+    assert payments.sync(scene.ctx) == 0
+    (paid_for,) = scene.vendor.fetch(bought.reference).payments
+    scene.vendor.make_trouble(Trouble(is_dropping=True))
+    scene.vendor.refund_rest(paid_for.reference)
+    scene.ctx.clock.advance(timedelta(days=9))
+    assert payments.sync(scene.ctx) == 1
+    scene.ctx.clock.advance(timedelta(days=9))
+    assert payments.sync(scene.ctx) == 0
 
 
 def test_a_step_that_cannot_reach_the_vendor_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
