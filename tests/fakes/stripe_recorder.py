@@ -48,7 +48,8 @@ class Request:
 
 
 class Recorder:
-    """`answers`: "GET /v1/customers" -> an object, a list of objects (a page of them), or (status, body)."""
+    """`answers`: "GET /v1/customers" -> an object, a list of objects (a page of them), (status, body),
+    or a function of the request that returns one of these."""
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self.requests: list[Request] = []
@@ -75,6 +76,8 @@ class Recorder:
         """Status and body."""
         self.requests.append(request)
         found = self.answers.get(f"{request.verb} {request.path}")
+        if callable(found):
+            found = found(request)
         if found is None:
             return 404, {"error": {"type": "invalid_request_error", "message": f"no answer for {request.path}"}}
         if isinstance(found, tuple):

@@ -38,6 +38,7 @@ from clawhaven.providers.payments.stripe_calls import Calls, key_of, refused, un
 from clawhaven.providers.payments.stripe_till import Till, single, url_of
 
 HEADER: Final = "stripe-signature"
+_MOST_UNSEEN: Final = 10_000
 _ORIGINS: Final = (
     "https://checkout.stripe.com",
     "https://billing.stripe.com",
@@ -262,11 +263,14 @@ class Stripe:
         return objects.event_of(body)
 
     def unseen(self, since: datetime) -> list[tuple[dict[str, Any], bytes]]:
-        """Stripe's events since then (it keeps thirty days), oldest first, signed here with our own secret."""
+        """Stripe's events since then (it keeps thirty days), oldest first, signed here with our own secret; of more
+        than 10,000 the newest."""
         if not self._secrets:
             raise refused("no_webhook_secret", "STRIPE_WEBHOOK_SECRET is missing.")
         created = {"gte": int(since.timestamp())}
-        found = self._calls.pages("events.list", noun="event", created=created, types=list(objects.EVENTS))
+        found = self._calls.pages(
+            "events.list", noun="event", most=_MOST_UNSEEN, created=created, types=list(objects.EVENTS)
+        )
         now = int(self._clock.now().timestamp())
         # The library makes a Decimal of what is text at Stripe (`unit_amount_decimal`): text again.
         bodies = [json.dumps(one, separators=(",", ":"), default=str).encode() for one in reversed(found)]

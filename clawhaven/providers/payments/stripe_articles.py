@@ -53,10 +53,11 @@ class Articles:
 
     def price_id(self, price: Price) -> str:
         """The price's id at Stripe. ProviderError (permanent) `price_mismatch` when a chosen one differs."""
-        if price.plan in self._price_of_plan:
-            return self._chosen(price)
-        name = lookup_key(price)
-        return self._find(name) or self._make(price, name)
+        return self.known_price_id(price) or self._make(price, lookup_key(price))
+
+    def known_price_id(self, price: Price) -> str | None:
+        """The price's id at Stripe if it is there already; makes nothing. Raises like `price_id`."""
+        return self._chosen(price) if price.plan in self._price_of_plan else self._find(lookup_key(price))
 
     def customer(self, email: str, account_id: str) -> str:
         """The customer of our account, found by address and account (search would lag behind by a minute)."""

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from clawhaven.core.settings import Settings
 from clawhaven.providers.payments.stripe_calls import INSTALL
@@ -38,8 +38,17 @@ def chosen_prices(text: str) -> list[tuple[str, str]]:
 
 def origin(url: str) -> str:
     """`https://example.com/a?b` becomes `https://example.com`."""
-    parts = urlsplit(url)
+    parts = _split(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def key_problem(key: str) -> str | None:
+    """What is wrong with a secret key wherever it is used; None for a well-formed one."""
+    if not key:
+        return "STRIPE_SECRET_KEY is missing (Stripe's dashboard, Developers, API keys)."
+    if not _KEY.fullmatch(key):
+        return "STRIPE_SECRET_KEY is malformed; Stripe's secret keys begin with sk_live_ or sk_test_."
+    return None
 
 
 def problems(settings: Settings, *, key: str, secrets: str, url: str, origins: str, prices: str) -> Iterator[str]:
@@ -47,10 +56,8 @@ def problems(settings: Settings, *, key: str, secrets: str, url: str, origins: s
     if importlib.util.find_spec("stripe") is None:
         yield f"Stripe's library is not installed: {INSTALL}"
     is_test = "_test_" in key[:8]
-    if not key:
-        yield "STRIPE_SECRET_KEY is missing (Stripe's dashboard, Developers, API keys)."
-    elif not _KEY.fullmatch(key):
-        yield "STRIPE_SECRET_KEY is malformed; Stripe's secret keys begin with sk_live_ or sk_test_."
+    if found := key_problem(key):
+        yield found
     elif settings.is_production and is_test:
         yield "STRIPE_SECRET_KEY is a test key, which takes no money; production needs a live one (sk_live_…)."
     elif not settings.is_production and not is_test:
@@ -59,14 +66,21 @@ def problems(settings: Settings, *, key: str, secrets: str, url: str, origins: s
         yield "STRIPE_WEBHOOK_SECRET is missing (clawhaven admin stripe setup prints it once)."
     elif not all(_SECRET.fullmatch(secret) for secret in words(secrets)):
         yield "STRIPE_WEBHOOK_SECRET is malformed; Stripe's begin with whsec_, several are separated by commas."
-    parts = urlsplit(url)
+    parts = _split(url)
     is_here = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_here))):
         yield "STRIPE_API_URL must be an https:// address (http:// only on this machine)."
-    for found in words(origins):
-        if origin(found) != found or not found.startswith("https://"):
-            yield f"STRIPE_CHECKOUT_ORIGINS: {found!r} is not of the form https://pay.example.com."
+    for page in words(origins):
+        if origin(page) != page or not page.startswith("https://") or page == "https://":
+            yield f"STRIPE_CHECKOUT_ORIGINS: {page!r} is not of the form https://pay.example.com."
     try:
         chosen_prices(prices)
     except ValueError as error:
         yield f"STRIPE_PRICES: {error}."
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # an open bracket, and such
+        return urlsplit("")

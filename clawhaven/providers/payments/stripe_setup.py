@@ -17,15 +17,32 @@ from clawhaven.providers.payments.stripe_objects import EVENTS
 def prepare(options: Stripe.Options, prices: Sequence[Price], webhook_url: str) -> list[str]:
     """Find or make everything; returns lines to print, among them the endpoint's secret when it was made now.
 
-    ProviderError (permanent) `invalid_url` for an address that Stripe cannot call.
+    ProviderError (permanent) `stripe_key` without a usable key, `price_mismatch` for a price of STRIPE_PRICES that is
+    not its plan's.
     """
-    if not webhook_url.startswith("https://") and not webhook_url.startswith("http://127.0.0.1"):
-        raise refused("invalid_url", f"Stripe calls only https:// addresses, and {webhook_url} is none: set BASE_URL.")
     key = options.stripe_secret_key.get_secret_value()
+    if problem := stripe_settings.key_problem(key):
+        raise refused("stripe_key", problem)
     calls = Calls(options.stripe_api_url.rstrip("/"), key)
     articles = Articles(calls, stripe_settings.chosen_prices(options.stripe_prices))
-    lines = [f"plan {one.plan}: {articles.price_id(one)} ({lookup_key(one)})" for one in prices]
-    return lines + _endpoint(calls, webhook_url)
+    return [_price(articles, one) for one in prices] + _webhook(calls, webhook_url)
+
+
+def _price(articles: Articles, price: Price) -> str:
+    known = articles.known_price_id(price)
+    if known:
+        return f"plan {price.plan}: {known}, there already ({lookup_key(price)})."
+    return f"plan {price.plan}: {articles.price_id(price)}, made now ({lookup_key(price)})."
+
+
+def _webhook(calls: Calls, url: str) -> list[str]:
+    if url.startswith("https://"):
+        return _endpoint(calls, url)
+    return [
+        f"webhook: none made. Stripe calls only public https:// addresses and {url} is none: set BASE_URL.",
+        f"To try it on this machine: stripe listen --latest --forward-to {url}",
+        "and set STRIPE_WEBHOOK_SECRET to the whsec_… which that prints.",
+    ]
 
 
 def _endpoint(calls: Calls, url: str) -> list[str]:
@@ -39,7 +56,7 @@ def _endpoint(calls: Calls, url: str) -> list[str]:
             key = key_of("endpoint", reference, one.get("enabled_events"), one.get("status"), params)
             calls.write("webhook_endpoints.update", reference, noun="endpoint", key=key, params=params)
             return [f"webhook {url}: {reference}, now with every event we read; its secret is as before."]
-        return [f"webhook {url}: {reference}, as it should be; its secret was shown when it was made."]
+        return [f"webhook {url}: {reference}, there already; its secret was shown when it was made."]
     params = {
         "url": url,
         "api_version": API_VERSION,
