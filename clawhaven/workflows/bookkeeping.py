@@ -124,18 +124,17 @@ def find_wrong_credit(ctx: Context) -> list[Difference]:
             )
         )
         periods = db.execute(
-            select(Receipt.period_start_at, Subscription, Checkout.plan)
-            .join(Checkout, Checkout.id == Receipt.checkout_id)
+            select(Receipt.period_start_at, Subscription)
             .join(Subscription, Subscription.checkout_id == Receipt.checkout_id)
             .where(Receipt.period_start_at.is_not(None), Receipt.period_start_at >= since - RECENT)
         ).all()
     given = {one.key for one in grants}
-    keys = [f"period:{row.id}:{begun:%Y-%m-%dT%H:%M:%S}" for begun, row, _ in periods]
+    keys = [f"period:{row.id}:{begun:%Y-%m-%dT%H:%M:%S}" for begun, row in periods]
     paid = set(keys)
-    for key, (begun, row, bought) in zip(keys, periods, strict=True):
-        # An older period of a changed plan may rightly have none: which plan it was bought at is the vendor's to say.
-        is_certain = begun == row.period_start_at or row.plan == bought
-        if begun is not None and begun >= since and is_certain and _has_credit(ctx, row.plan) and key not in given:
+    for key, (begun, row) in zip(keys, periods, strict=True):
+        # Which plan an older period was bought at is the vendor's to say: after a change it may rightly have no credit.
+        is_current = begun is not None and begun == row.period_start_at and begun >= since
+        if is_current and _has_credit(ctx, row.plan) and key not in given:
             problem = f"the period from {begun:%Y-%m-%d} is paid, and its usage credit was not given"
             repair = "settle it: that gives it"
             found.append(Difference(row.id, problem, repair, SETTLE, row.checkout_id, row.account_id))

@@ -19,7 +19,7 @@ from clawhaven.instances.states import Reason, State
 from clawhaven.notices.models import Notice
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import ListedSubscription
-from clawhaven.workflows import access, bookkeeping, money, payments, vendors
+from clawhaven.workflows import access, bookkeeping, money, payments, plan, vendors
 from clawhaven.workflows.checkout import Begun
 from clawhaven.workflows.vendors import Difference
 from tests.workflows.scene import Scene
@@ -233,6 +233,17 @@ def test_every_paid_period_has_its_credit_once(scene: Scene) -> None:
     assert row.id not in looked(scene)
     scene.ctx.clock.advance(bookkeeping.RECENT + timedelta(days=1))
     assert grant_id not in looked(scene)
+
+
+def test_a_period_spent_on_another_plan_needs_no_credit(scene: Scene) -> None:
+    """Left for a year's plan and come back to: the year was paid, without credit."""
+    begun = scene.live(plan="metered")
+    for plan_id in ("yearly", "metered"):
+        scene.ctx.clock.advance(timedelta(days=1))
+        row = subscription_of(scene, begun)
+        plan.change(scene.ctx, row.account_id, row.id, plan_id, "user:ada")
+    scene.settle(begun)
+    assert looked(scene) == {}
 
 
 def test_balances_that_do_not_add_up_are_told(scene: Scene) -> None:
