@@ -101,14 +101,13 @@ _NOT_IN_EXAMPLES = {"invoice": ("payments",), "webhook_endpoint": ("secret",), "
 """Fields that are there only when asked for, or once; their types are in the official library."""
 
 
-def strangers(request: Request) -> list[str]:
+def strangers(verb: str, path: str, params: Json) -> list[str]:
     """What is wrong with a request by Stripe's published description: its operation or parameters, unknown there."""
     for name, known in OPERATIONS.items():
-        verb, _, path = name.partition(" ")
-        pattern = re.sub(r"\{\w+\}", "[^/]+", path)
-        if verb == request.verb and re.fullmatch(pattern, request.path):
-            return _strangers(request.params, known, name)
-    return [f"{request.verb} {request.path}"]
+        pattern = re.sub(r"\{\w+\}", "[^/]+", name)
+        if re.fullmatch(pattern, f"{verb} {path}"):
+            return _strangers(params, known, name)
+    return [f"{verb} {path}"]
 
 
 def _strangers(given: Any, known: Any, where: str) -> list[str]:

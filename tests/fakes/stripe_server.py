@@ -41,10 +41,15 @@ class StripeServer(Books):
         self._server.server_close()
         self._thread.join()
 
+    def forget_keys(self) -> None:
+        """More than a day later: Stripe no longer knows which keys were used."""
+        with self._lock:
+            self._answers.clear()
+
     def answer(self, verb: str, path: str, form: Json, headers: dict[str, str]) -> tuple[int, Json]:
         """Status and body; a key that was used before gets its first answer, or an error for other parameters."""
         with self._lock:
-            self.requests.append((verb, path, form, headers))
+            self.requests.append((verb, path, json.loads(json.dumps(form)), headers))
             if headers.get("authorization") != f"Bearer {KEY}":
                 return 401, {"error": {"type": "invalid_request_error", "message": f"Invalid API Key: {KEY}"}}
             key, sent = headers.get("idempotency-key", ""), json.dumps([verb, path, form], sort_keys=True)
