@@ -39,7 +39,8 @@ def test_the_defaults_have_no_problem(tmp_path: Path) -> None:
     [
         ({"runtime": "podman"}, ["RUNTIME=podman", "docker, process"]),
         ({"runtime": "process, podman"}, ["RUNTIME=podman"]),
-        ({"payments": "stripe"}, ["PAYMENTS=stripe", "sandbox"]),
+        ({"payments": "paypal"}, ["PAYMENTS=paypal", "sandbox"]),
+        ({"payments": "stripe"}, ["PAYMENTS=stripe: STRIPE_SECRET_KEY", "PAYMENTS=stripe: STRIPE_WEBHOOK_SECRET"]),
         ({"notifier": "pigeon"}, ["NOTIFIER=pigeon"]),
         ({"encryption_key": "short"}, ["ENCRYPTION_KEY must be 32 bytes"]),
         ({"encryption_key": f"{KEY},x"}, ["ENCRYPTION_KEY must be 32 bytes"]),
@@ -62,6 +63,37 @@ def test_every_problem_is_a_sentence_that_names_the_setting(
         build(settings(tmp_path, **given))
     assert str(caught.value).startswith("Clawhaven cannot start:\n  - ")
     assert KEY not in str(caught.value)
+
+
+@pytest.fixture
+def production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A production that takes money with Stripe; its keys are what the test puts into the environment."""
+    monkeypatch.setenv("SMTP_HOST", "mail.example")
+    for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_URL", "STRIPE_PRICES"):
+        monkeypatch.delenv(name, raising=False)
+    given = {"payments": "stripe", "runtime": "process", "allow_weak_isolation": True}
+    return settings(tmp_path, **(PRODUCTION | given))
+
+
+def test_production_without_stripes_keys_names_each_one(production: Settings) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build(production)
+    first, second = caught.value.problems
+    assert first.startswith("PAYMENTS=stripe: STRIPE_SECRET_KEY is missing")
+    assert second.startswith("PAYMENTS=stripe: STRIPE_WEBHOOK_SECRET is missing")
+
+
+def test_production_with_stripes_keys_starts_and_with_a_test_key_does_not(
+    production: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_abc")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_abc")
+    with pytest.raises(ConfigurationError, match="STRIPE_SECRET_KEY is a test key"):
+        build(production)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_abc")
+    context = build(production)
+    assert context.payment("stripe").name == "stripe"
+    context.db.close()
 
 
 def test_all_problems_are_said_at_once(tmp_path: Path) -> None:

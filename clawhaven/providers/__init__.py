@@ -35,7 +35,7 @@ CATALOGUE: Final[dict[str, dict[str, str]]] = {
     "gateways": {"openclaw": f"{_HERE}.gateways.openclaw:OpenClaw"},
 }
 
-EXTRAS: Final[dict[str, str]] = {"docker": "docker"}
+EXTRAS: Final[dict[str, str]] = {"docker": "docker", "stripe": "stripe"}
 """Package a provider imports -> the extra of this product that installs it."""
 
 

@@ -10,6 +10,8 @@ import pytest
 from clawhaven.core.settings import Settings
 from tests.cli.conftest import Run
 from tests.cli.contract_server import ContractServer
+from tests.fakes.stripe_server import KEY as STRIPE_KEY
+from tests.fakes.stripe_server import StripeServer
 
 LINE = {"email": "ada@example.com", "account_id": "acc_1", "revenue_micros": 29_000_000, "margin_micros": 20_000_000}
 COUPON = {"code": "FIVE", "kind": "credit", "amount_micros": 5_000_000, "redeemed": 2, "is_disabled": False}
@@ -128,4 +130,34 @@ def test_stripe_needs_its_key(bare: Run, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("STRIPE_SECRET_KEY", raising=False)
     refused = bare("admin", "stripe", "setup")
     assert refused.code == 1
-    assert "stripe" in refused.err.lower()
+    assert "STRIPE_SECRET_KEY is missing" in refused.err
+
+
+def test_stripe_is_set_up_once(bare: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with StripeServer() as vendor:
+        monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("BASE_URL", "https://haven.example")
+        monkeypatch.setenv("STRIPE_SECRET_KEY", STRIPE_KEY)
+        monkeypatch.setenv("STRIPE_API_URL", vendor.url)
+        first = bare("admin", "stripe", "setup")
+        made = len(vendor.objects)
+        second = bare("admin", "stripe", "setup")
+        (endpoint,) = vendor.all("webhook_endpoint")
+        assert (first.code, second.code, len(vendor.objects)) == (0, 0, made)
+    assert "plan personal: price_" in first.out
+    assert "STRIPE_WEBHOOK_SECRET=whsec_new" in first.out.splitlines()
+    assert "made now" not in second.out
+    assert "there already" in second.out
+    assert "whsec" not in second.out
+    assert endpoint["url"] == "https://haven.example/api/webhooks/stripe"
+
+
+def test_a_wrong_stripe_key_is_said_and_not_shown(bare: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with StripeServer() as vendor:
+        monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_of_another")
+        monkeypatch.setenv("STRIPE_API_URL", vendor.url)
+        refused = bare("admin", "stripe", "setup")
+    assert refused.code == 1
+    assert "Stripe refuses STRIPE_SECRET_KEY" in refused.err
+    assert "of_another" not in refused.err + refused.out
