@@ -167,6 +167,14 @@ def of_instance(db: Session, instance_id: str) -> Checkout | None:
     ).first()
 
 
+def has_trial(db: Session, account_id: str) -> bool:
+    """True when a trial was taken, or is offered on a page that can still be paid."""
+    query = select(Checkout.id).where(
+        Checkout.account_id == account_id, Checkout.trial_days > 0, Checkout.state != CheckoutState.EXPIRED
+    )
+    return db.scalars(query.limit(1)).first() is not None
+
+
 def complete(db: Session, checkout_id: str, now: datetime) -> bool:
     """Paid. True the first time."""
     return MACHINE.move(db, checkout_id, CheckoutState.COMPLETED, ended_at=now, last_outcome="paid")

@@ -65,6 +65,11 @@ def grant(
     return True
 
 
+def is_granted(db: Session, key: str) -> bool:
+    """True when the credit of this key was given."""
+    return db.scalar(select(CreditGrant.id).where(CreditGrant.key == key)) is not None
+
+
 def due(db: Session, now: datetime, limit: int = 200) -> list[CreditGrant]:
     """Grants whose time is over and that were not taken back yet."""
     is_due = (CreditGrant.expires_at <= now, CreditGrant.expired_at.is_(None))

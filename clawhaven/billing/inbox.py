@@ -24,6 +24,7 @@ def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: da
         checkout_reference=event.checkout_reference,
         subscription_reference=event.subscription_reference,
         payment_reference=event.payment_reference,
+        checkout_key=event.checkout_key,
         body=body,
         state="received",
         vendor_created_at=event.created_at,

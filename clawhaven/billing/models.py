@@ -52,7 +52,8 @@ class Customer(Base):
 class Subscription(Base):
     """A running agreement. `state` uses the field's words; written by billing.subscriptions only.
 
-    `instance_id` is the assistant it was bought for; all it pays for are in `Cover`. `amount_micros` is the recurring
+    `instance_id` is the assistant it was bought for, None when another subscription paid for that one already; all it
+    pays for are in `Cover`. `amount_micros` is the recurring
     price it was bought or last accepted at, which the catalogue's may have left since.
     """
 
@@ -244,6 +245,7 @@ class InboxEvent(Base):
     checkout_reference: Mapped[str | None] = mapped_column(String(200))
     subscription_reference: Mapped[str | None] = mapped_column(String(200))
     payment_reference: Mapped[str | None] = mapped_column(String(200))
+    checkout_key: Mapped[str | None] = mapped_column(String(200))
     body: Mapped[bytes] = mapped_column(LargeBinary)
     state: Mapped[str] = mapped_column(String(20), index=True)
     note: Mapped[str] = mapped_column(Text, default="")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import select
@@ -41,8 +42,14 @@ MACHINE: Machine[SubscriptionState] = Machine(
     },
 )
 
+_OVER = frozenset({SubscriptionState.CANCELED, SubscriptionState.INCOMPLETE})
+
 ENTITLED = frozenset({SubscriptionState.TRIALING, SubscriptionState.ACTIVE, SubscriptionState.PAST_DUE})
 """States in which the assistant runs. Past due is the time of grace."""
+
+
+UNKNOWN_LIFE = timedelta(days=1)
+"""So long after its period a subscription in a state we do not know counts as paid."""
 
 
 def mirror(
@@ -50,7 +57,8 @@ def mirror(
 ) -> Subscription:
     """Make our row equal to what the vendor said at `now`, when it was asked; something older changes nothing.
 
-    `plan`: the vendor's word for the plan where it is one of ours. A state word we do not know is kept out.
+    `plan`: the vendor's word for the plan where it is one of ours. A state word we do not know is kept out until what
+    was paid for is over; then it counts as past due.
     """
     row = db.scalars(
         select(Subscription).where(Subscription.checkout_id == checkout.id).with_for_update()
@@ -67,6 +75,8 @@ def mirror(
     if vendor.amount_micros is not None:
         row.amount_micros = vendor.amount_micros
     db.flush()
+    if state is None and row.state in ENTITLED and now > row.period_end_at + UNKNOWN_LIFE:
+        state = SubscriptionState.PAST_DUE
     if state is not None and state in MACHINE.moves[SubscriptionState(row.state)]:
         MACHINE.move(db, row.id, state)
         db.refresh(row)
@@ -81,10 +91,13 @@ def _create(
     plan: str | None,
     now: datetime,
 ) -> Subscription:
+    # An assistant is paid for once: what comes on top of a living agreement covers nothing and goes back.
+    before = of_instance(db, checkout.instance_id) if checkout.instance_id is not None else None
+    is_free = before is None or (before.state in _OVER and state not in _OVER)
     row = Subscription(
         id=new_id("sub"),
         account_id=checkout.account_id,
-        instance_id=checkout.instance_id,
+        instance_id=checkout.instance_id if is_free else None,
         checkout_id=checkout.id,
         plan=plan or checkout.plan,
         provider=checkout.provider,
@@ -101,10 +114,8 @@ def _create(
     )
     db.add(row)
     db.flush()
-    # One that is over when we first hear of it takes no assistant from another that pays.
-    is_over = state == SubscriptionState.CANCELED
-    if checkout.instance_id is not None and not (is_over and db.get(Cover, checkout.instance_id) is not None):
-        cover(db, row.id, checkout.instance_id, now)
+    if row.instance_id is not None:
+        cover(db, row.id, row.instance_id, now)
     return row
 
 
@@ -157,16 +168,19 @@ def current_of(db: Session, account_id: str, plan_id: str | None = None) -> Subs
     )
 
 
-def unchecked(db: Session, before: datetime, limit: int) -> list[Subscription]:
-    """Subscriptions that may still change and whose vendor was not asked since then, longest ago first."""
-    return list(
-        db.scalars(
-            select(Subscription)
-            .where(Subscription.checked_at < before, Subscription.state != SubscriptionState.CANCELED)
-            .order_by(Subscription.checked_at, Subscription.id)
-            .limit(limit)
-        )
+def unchecked(
+    db: Session, before: datetime, limit: int, providers: Collection[str] | None = None
+) -> list[Subscription]:
+    """Subscriptions that may still change and whose vendor was not asked since then, longest ago first.
+
+    `providers`: only those of these vendors (the ones that are switched on).
+    """
+    wanted = select(Subscription).where(
+        Subscription.checked_at < before, Subscription.state != SubscriptionState.CANCELED
     )
+    if providers is not None:
+        wanted = wanted.where(Subscription.provider.in_(providers))
+    return list(db.scalars(wanted.order_by(Subscription.checked_at, Subscription.id).limit(limit)))
 
 
 def of_checkout(db: Session, checkout_id: str) -> Subscription | None:

@@ -105,6 +105,8 @@ class PaymentEvent:
     created_at: datetime
     payment_reference: str | None = None
     """For events that name only a payment (refunds, disputes); what a receipt of ours calls `reference`."""
+    checkout_key: str | None = None
+    """Our checkout's id from the vendor's metadata: the way back when the answer with its reference was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class VendorState:
     """The vendor's current truth about one checkout, every payment that came of it, and its subscription."""
 
     checkout_state: str
-    """`open`, `paid`, `declined`, `cancelled` or `expired`. A trial's checkout without a payment is `paid`."""
+    """`open`, `processing` (the customer has paid, the money is on its way: a bank debit), `paid`, `declined`,
+    `cancelled` or `expired`. A trial's checkout without a payment is `paid`."""
     payments: tuple[VendorPayment, ...]
     subscription: VendorSubscription | None
     customer_reference: str | None = None

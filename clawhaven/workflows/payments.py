@@ -9,16 +9,16 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts, inbox, subscriptions
+from clawhaven.billing import checkouts, inbox, refunds, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
-from clawhaven.billing.models import InboxEvent
+from clawhaven.billing.models import Checkout, InboxEvent
 from clawhaven.context import Context
 from clawhaven.core.db import Database
 from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.payments import BadSignature, Capability
+from clawhaven.ports.payments import BadSignature, Capability, PaymentKind
 from clawhaven.workflows import engine, letters, settlement
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
@@ -69,10 +69,10 @@ def apply_payment(row_id: str) -> str:
     try:
         for attempt in range(UNKNOWN_TRIES):
             checkout_id = find_checkout(row_id)
-            if checkout_id is not None:
+            if checkout_id is not None or not is_ours(row_id):
                 break
             engine.sleep(1 + attempt)
-        else:
+        if checkout_id is None:
             close_event(row_id, "ignored", "no checkout of ours has this reference")
             return "ignored"
         if settle_checkout(checkout_id) == settlement.UNWANTED:
@@ -93,7 +93,7 @@ def settle(checkout_id: str, is_overdue: bool) -> str:
         if outcome == settlement.UNWANTED:
             give_back(checkout_id)
             settle_checkout(checkout_id)
-        elif is_overdue and outcome != "paid":
+        elif is_overdue and outcome not in ("paid", "processing"):
             expire_checkout(checkout_id)
     except StepFailed as failure:
         return failure.code
@@ -107,15 +107,24 @@ def expire_checkout(checkout_id: str) -> None:
     with ctx.db.tx() as db:
         checkout = checkouts.get(db, checkout_id)
         if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout_id, ctx.clock.now()):
-            settlement.drop_draft(db, ctx, checkout.instance_id)
+            settlement.give_up(db, ctx, checkout)
+
+
+@step("is_ours")
+def is_ours(row_id: str) -> bool:
+    """False for a kind of event that nothing here follows from: it is not worth waiting for its checkout."""
+    ctx = engine.context()
+    with ctx.db.read() as db:
+        return db.get_one(InboxEvent, row_id).kind != PaymentKind.OTHER
 
 
 @step("find_checkout")
 def find_checkout(row_id: str) -> str | None:
     """The checkout an event speaks of, directly or through its subscription."""
     ctx = engine.context()
-    with ctx.db.read() as db:
-        return _checkout_of(db, db.get_one(InboxEvent, row_id))
+    with ctx.db.tx() as db:
+        row = db.get_one(InboxEvent, row_id)
+        return _checkout_of(db, row) or _found_by_key(db, row)
 
 
 def _checkout_of(db: Session, row: InboxEvent) -> str | None:
@@ -132,6 +141,16 @@ def _checkout_of(db: Session, row: InboxEvent) -> str | None:
         if receipt is not None:
             return receipt.checkout_id
     return None
+
+
+def _found_by_key(db: Session, row: InboxEvent) -> str | None:
+    """The checkout whose id the vendor keeps for us, when its answer with the reference never reached us."""
+    known = db.get(Checkout, row.checkout_key) if row.checkout_key else None
+    if known is None or known.provider != row.provider:
+        return None
+    if known.reference is None and row.checkout_reference is not None:
+        checkouts.attach(db, known.id, row.checkout_reference, "")
+    return known.id
 
 
 @step("settle_checkout", attempts=6, wait_seconds=2)
@@ -167,9 +186,12 @@ def give_back(checkout_id: str) -> None:
     if subscription is not None and subscription.state != "canceled":
         provider.cancel(subscription.reference, at_period_end=False)
     for receipt in unwanted:
-        left = receipt.amount_micros - receipt.refunded_micros
+        with ctx.db.read() as db:
+            left = refunds.left_of(db, receipt)
+        if left <= 0:
+            continue
         if Capability.REFUND in provider.capabilities:
-            provider.refund(receipt.reference, left, f"give-back:{receipt.id}")
+            provider.refund(receipt.reference, left, f"give-back:{receipt.id}:{receipt.refunded_micros}")
             continue
         text = f"{checkout.provider} cannot refund by itself: return {format_usd(left)} for {checkout.id} by hand."
         with ctx.db.tx() as db:

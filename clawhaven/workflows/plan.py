@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
@@ -25,7 +26,7 @@ from clawhaven.instances.states import State
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Capability, Payments, Price, SavedMethod, VendorInvoice
 from clawhaven.workflows import checkout as signups
-from clawhaven.workflows import lifecycle, settlement
+from clawhaven.workflows import dunning, lifecycle, payments, settlement
 from clawhaven.workflows.checkout import Begun
 
 T = TypeVar("T")
@@ -52,7 +53,13 @@ def change(ctx: Context, account_id: str, subscription_id: str, plan_id: str, ac
         raise IllegalMove("Pay what is owed first; then the plan can be changed.", state=subscription.state)
     price = Price(plan.id, plan.name, plan.price_micros, plan.interval)
     _move(ctx, subscription, price)
-    return _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, after=plan.id)
+    changed = _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, after=plan.id)
+    if changed.plan != plan.id:
+        raise PaymentRequired(
+            "The difference has to be paid first; then the plan changes by itself.",
+            pay_url=changed.pay_url or f"{ctx.settings.base_url}/billing",
+        )
+    return changed
 
 
 def accept_price(ctx: Context, account_id: str, subscription_id: str, actor: str) -> Subscription:
@@ -96,19 +103,23 @@ def reactivate(ctx: Context, owner: Owner, instance_id: str, plan_id: str = "") 
     Raises NotFound, IllegalMove when it is deleted, Conflict while an agreement pays for it.
     """
     with ctx.db.tx() as db:
+        settlement.hold_account(db, owner.account.id)
+        owned(db, Instance, instance_id, owner.account.id)
         instance = lifecycle.locked(db, instance_id)
-        if instance.account_id != owner.account.id:
-            raise NotFound("There is no such assistant.")
         if instance.state == State.DELETED or instance.deletion_asked_at is not None:
             raise IllegalMove("This assistant is deleted with its data.", state="deleted")
+        if instance.paid_at is None:
+            raise IllegalMove("This assistant waits for its first payment.", state=instance.state)
         subscription = subscriptions.of_instance(db, instance_id)
-        if subscription is not None and subscription.state != "canceled":
+        if subscription is not None and subscription.state not in ("canceled", "incomplete"):
             raise Conflict(
                 "A subscription pays for this assistant already; settle what is owed under Billing.",
                 code="illegal_move",
                 billing_url=f"{ctx.settings.base_url}/billing",
             )
         plan = ctx.plans.offered(plan_id or instance.plan)
+        if _join(db, ctx, instance, plan):
+            return Begun(owner, instance, None, f"{ctx.settings.base_url}/instances/{instance_id}", None)
         checkout = _open_again(db, ctx, instance, plan)
     return Begun(owner, instance, checkout, signups.page_url(ctx, checkout), None)
 
@@ -166,21 +177,48 @@ def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
     _ask_for(lambda vendor: vendor.change_plan(subscription.reference, price, key), provider)
 
 
+LATER = (
+    "The payment provider has taken your request but cannot be asked for the outcome at the moment."
+    " It will show under Billing within minutes; please do not send it again."
+)
+
+
 def _settled(ctx: Context, known: Subscription, actor: str, action: str, **details: object) -> Subscription:
     with ctx.db.read() as db:
         checkout = db.get_one(Checkout, known.checkout_id)
     asked_at = ctx.clock.now()
-    seen = _ask_for(lambda vendor: vendor.fetch(checkout.reference or ""), ctx.payment(known.provider))
+    try:
+        seen = ctx.payment(known.provider).fetch(checkout.reference or "")
+    except ProviderError as error:
+        with ctx.db.tx() as db:
+            payments.ask_settle(db, ctx, checkout.id)
+            audit.record(db, asked_at, actor, action, known.id, known.account_id, **details)
+        raise Unavailable(LATER) from error
     with ctx.db.tx() as db:
         settlement.equalise(db, ctx, checkouts.get(db, checkout.id), seen, asked_at)
         audit.record(db, ctx.clock.now(), actor, action, known.id, known.account_id, **details)
         return db.get_one(Subscription, known.id, populate_existing=True)
 
 
+def _join(db: Session, ctx: Context, instance: Instance, plan: Plan) -> bool:
+    """Put an assistant under a subscription of this plan that runs and has room. False when there is none."""
+    for known in subscriptions.of_account(db, instance.account_id):
+        if known.plan == plan.id and subscriptions.is_entitled(known) and _living(db, known) < plan.instances:
+            subscriptions.cover(db, known.id, instance.id, ctx.clock.now())
+            settlement.apply_plan(db, ctx, known, ctx.clock.now())
+            dunning.follow(db, ctx, known)
+            return True
+    return False
+
+
 def _open_again(db: Session, ctx: Context, instance: Instance, plan: Plan) -> Checkout:
+    """The assistant's one open checkout: that of this plan, or a new one, and the other is closed here."""
     known = checkouts.of_instance(db, instance.id)
-    if known is not None and known.state == CheckoutState.OPEN and known.plan == plan.id:
-        return known
+    if known is not None and known.state == CheckoutState.OPEN:
+        if known.plan == plan.id:
+            return known
+        checkouts.expire(db, known.id, ctx.clock.now())
+        settlement.give_up(db, ctx, known)
     return signups.open_for(db, ctx, instance, plan)
 
 

@@ -13,6 +13,7 @@ from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
+from clawhaven.core.db import lock
 from clawhaven.core.errors import Invalid
 from clawhaven.core.money import format_usd
 from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
@@ -35,6 +36,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     """Book everything `seen` says, as the vendor was asked at `asked_at` (default: now); returns the checkout's state
     there, or UNWANTED."""
     now = ctx.clock.now()
+    hold_account(db, checkout.account_id)
+    db.refresh(checkout, with_for_update=True)
     if seen.customer_reference:
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
     # Assistants first, then their agreement, their grants, the ledger: everybody who locks does so in this order.
@@ -46,7 +49,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         plan = _plan_of(ctx, seen.subscription.plan)
         told = plan.id if plan is not None else None
         subscription = subscriptions.mirror(db, checkout, seen.subscription, asked_at or now, told)
-        _apply_plan(db, ctx, subscription, now)
+        apply_plan(db, ctx, subscription, now)
         dunning.follow(db, ctx, subscription)
         if unwanted_receipts(db, subscription) or _is_for_nothing(db, subscription):
             outcome = UNWANTED
@@ -58,6 +61,11 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         _grant_credit(db, ctx, subscription, seen.payments, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
+
+
+def hold_account(db: Session, account_id: str) -> None:
+    """One at a time past here for an account: whatever moves its money and its assistants in one transaction."""
+    lock(db, f"money:{account_id}")
 
 
 def _hold(db: Session, checkout: Checkout) -> None:
@@ -97,22 +105,29 @@ def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, now: datet
 
 def unwanted_receipts(db: Session, subscription: Subscription) -> list[Receipt]:
     """Payments that nothing was given for, and not yet given back in full: made after every assistant they pay for was
-    deleted, or for one that was given up before it was paid."""
+    deleted, for one that was given up before it was paid, or on top of an agreement that paid for it already."""
     assistants = _covered(db, subscription)
-    ended_at = _deleted_at(assistants)
-    if ended_at is None:
+    if not _is_left(subscription, assistants):
         return []
     is_served = any(instance.paid_at is not None for instance in assistants)
+    ended_at = _deleted_at(assistants)
     return [
         receipt
         for receipt in checkouts.receipts_of(db, subscription.checkout_id)
-        if receipt.refunded_micros < receipt.amount_micros and (receipt.created_at > ended_at or not is_served)
+        if receipt.refunded_micros < receipt.amount_micros
+        and (not is_served or (ended_at is not None and receipt.created_at > ended_at))
     ]
 
 
 def _is_for_nothing(db: Session, subscription: Subscription) -> bool:
-    """True for a living subscription whose assistants are all deleted."""
-    return subscription.state != "canceled" and _deleted_at(_covered(db, subscription)) is not None
+    """True for a living subscription that pays for nothing any more, or never did."""
+    return subscription.state != "canceled" and _is_left(subscription, _covered(db, subscription))
+
+
+def _is_left(subscription: Subscription, assistants: list[Instance]) -> bool:
+    if not assistants:
+        return subscription.instance_id is None
+    return _deleted_at(assistants) is not None
 
 
 def _covered(db: Session, subscription: Subscription) -> list[Instance]:
@@ -135,7 +150,7 @@ def _settle_checkout(db: Session, ctx: Context, checkout: Checkout, seen: Vendor
     elif outcome in ("expired", "cancelled"):
         if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout.id, now):
             checkout.last_outcome = "cancelled"
-            drop_draft(db, ctx, checkout.instance_id)
+            give_up(db, ctx, checkout)
     elif outcome == "declined":
         checkout.last_outcome = "declined"
         if checkout.kind == Kind.AUTO_TOPUP and checkout.state == CheckoutState.OPEN:
@@ -147,7 +162,7 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receip
     amount, wallet = receipt.amount_micros, access.wallet_of(db, ctx, checkout.account_id)
     key, paid = f"payment:{receipt.provider}:{receipt.reference}", format_usd(amount)
     is_topup = checkout.kind != Kind.SUBSCRIPTION
-    title = "usage credit" if is_topup else _title(ctx, checkout.plan)
+    title = "" if is_topup else _title(ctx, checkout.plan)
     entries.credit(
         db,
         key=key,
@@ -174,7 +189,7 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receip
     audit.record(
         db, now, f"provider:{checkout.provider}", "payment.received", checkout.id, checkout.account_id, paid=paid
     )
-    letter = kinds.receipt(ctx.settings.brand_name, paid, title)
+    letter = kinds.receipt(ctx.settings.brand_name, paid, "your balance" if is_topup else f"the plan {title}")
     letters.post(db, ctx, f"receipt:{key}", letter, checkout.account_id)
 
 
@@ -193,7 +208,7 @@ def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt
             amount_micros=amount,
             now=now,
             ref=checkout.id,
-            note=note,
+            note=note if receipt.dispute == "lost" else f"{_title(ctx, checkout.plan)} taken back",
         )
     entries.debit(
         db,
@@ -226,14 +241,15 @@ def _begin(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> bool
     return True
 
 
-def drop_draft(db: Session, ctx: Context, instance_id: str | None) -> None:
-    """Nobody pays for it: a draft goes, its place is free."""
+def give_up(db: Session, ctx: Context, checkout: Checkout) -> None:
+    """Nobody pays for it: a draft goes, its place is free; a coupon can be used again."""
+    instance_id = checkout.instance_id
     instance = db.get(Instance, instance_id) if instance_id else None
     if instance is not None and instance.state == State.PENDING and instance.deletion_asked_at is None:
         lifecycle.ask_delete(db, ctx, instance.id, ACTOR)
 
 
-def _apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datetime) -> None:
+def apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datetime) -> None:
     """Bring the assistants of a subscription whose plan changed at the vendor to that plan's limits."""
     for instance_id in subscriptions.covered(db, subscription.id):
         instance = lifecycle.locked(db, instance_id)
@@ -273,26 +289,34 @@ def _grant_credit(
     payments: tuple[VendorPayment, ...],
     now: datetime,
 ) -> None:
-    """The credit of every period that was paid, once each; also when its plan was chosen within the period."""
-    for payment in payments:
-        if payment.period_start is None:
-            continue
-        is_current = payment.period_start == subscription.period_start_at
-        plan = _plan_of(ctx, subscription.plan if is_current else payment.plan or subscription.plan)
-        if plan is None or plan.included_credit_micros == 0:
-            continue
+    """The credit of every period that was paid, once each, of the plan it was paid for.
+
+    A change of interval begins a new period at once and pays for it with what is left of the old one, so a period that
+    begins within one that had its credit gets none: going back and forth is no source of credit.
+    """
+    paid = sorted((one for one in payments if one.period_start is not None), key=lambda one: one.period_start or now)
+    given_until: datetime | None = None
+    for payment in paid:
+        plan = _plan_of(ctx, payment.plan or subscription.plan)
         begun = payment.period_start
-        credits.grant(
-            db,
-            key=f"period:{subscription.id}:{begun:%Y-%m-%dT%H:%M:%S}",
-            account_id=subscription.account_id,
-            wallet_id=access.wallet_of(db, ctx, subscription.account_id),
-            amount_micros=plan.included_credit_micros,
-            source="period",
-            expires_at=None if plan.credit_rolls_over else payment.period_end,
-            note=f"Usage credit of {plan.name} from {begun:%Y-%m-%d}",
-            now=now,
-        )
+        if plan is None or plan.included_credit_micros == 0 or begun is None:
+            continue
+        key = f"period:{subscription.id}:{begun:%Y-%m-%dT%H:%M:%S}"
+        if not credits.is_granted(db, key):
+            if given_until is not None and begun < given_until:
+                continue
+            credits.grant(
+                db,
+                key=key,
+                account_id=subscription.account_id,
+                wallet_id=access.wallet_of(db, ctx, subscription.account_id),
+                amount_micros=plan.included_credit_micros,
+                source="period",
+                expires_at=None if plan.credit_rolls_over else payment.period_end,
+                note=f"Usage credit of {plan.name} from {begun:%Y-%m-%d}",
+                now=now,
+            )
+        given_until = max(filter(None, (given_until, payment.period_end or begun)))
 
 
 def _plan_of(ctx: Context, plan_id: str | None) -> Plan | None:

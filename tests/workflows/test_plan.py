@@ -95,3 +95,42 @@ def test_a_plan_with_too_few_places_is_refused(engine_context: Scene) -> None:
     checkout.add_instance(scene.ctx, begun.owner, Form("Bo", "", "metered", "personal", {}))
     with pytest.raises(Invalid, match="you have 2"):
         plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "personal", USER)
+
+
+def test_several_assistants_come_back_under_one_agreement(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    with scene.ctx.db.tx() as db:
+        ledger.credit(
+            db,
+            key="t3",
+            ledger_account_id=access.wallet_of(db, scene.ctx, begun.owner.account.id),
+            amount_micros=5_000_000,
+            now=scene.ctx.clock.now(),
+        )
+    second = checkout.add_instance(scene.ctx, begun.owner, Form("Bo", "", "metered", "personal", {}))
+    scene.bring_up(second.instance.id)
+    scene.vendor.end(row(scene, begun).reference)
+    settle(scene, begun)
+    back = plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
+    scene.pay(back)
+    joined = plan.reactivate(scene.ctx, begun.owner, second.instance.id)
+    assert joined.checkout is None
+    assert row(scene, begun).id == row(scene, second).id
+    assert scene.count("subscription", "state = 'active'") == 1
+
+
+def test_an_assistant_has_one_open_payment_page(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    scene.vendor.end(row(scene, begun).reference)
+    settle(scene, begun)
+    first = plan.reactivate(scene.ctx, begun.owner, begun.instance.id)
+    other = plan.reactivate(scene.ctx, begun.owner, begun.instance.id, "metered")
+    assert first.checkout_url != other.checkout_url
+    assert scene.count("checkout", "state = 'open'") == 1
+    draft = scene.sign_up("new@example.com")
+    with pytest.raises(IllegalMove):
+        plan.reactivate(scene.ctx, draft.owner, draft.instance.id)
+    with pytest.raises(NotFound):
+        plan.reactivate(scene.ctx, draft.owner, "ins_none")

@@ -16,7 +16,7 @@ from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger import check_books
 from clawhaven.metering import grants
-from clawhaven.ports.payments import VendorPayment
+from clawhaven.ports.payments import VendorPayment, VendorState
 from clawhaven.workflows import access, checkout, lifecycle, payments, plan, settlement
 from clawhaven.workflows.checkout import Begun, Form
 from tests.workflows.scene import Scene
@@ -90,16 +90,72 @@ def test_a_plan_changed_at_the_vendor_changes_limits_and_mode_here(engine_contex
         grant = grants.grant_of(db, begun.instance.id)
         assert grant is not None
         assert (grant.plan_mode, grant.is_active) == ("metered", True)
-    # The period that is paid already now has a plan with credit: granted, and only once.
-    assert wallet(scene, begun) == 10_000_000
-    settle(scene, begun)
-    assert wallet(scene, begun) == 10_000_000
+    # This period was bought at another plan; credit comes with the first period of this one.
+    assert wallet(scene, begun) == 0
     back = plan.change(scene.ctx, begun.owner.account.id, changed.id, "personal", USER)
     assert back.plan == "personal"
     again = plan.change(scene.ctx, begun.owner.account.id, changed.id, "metered", USER)
     assert again.plan == "metered"
+    assert wallet(scene, begun) == 0
+    scene.vendor.renew(again.reference)
+    settle(scene, begun)
     assert wallet(scene, begun) == 10_000_000
     books_are_right(scene)
+
+
+def test_going_back_and_forth_between_intervals_is_no_source_of_credit(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    for _ in range(3):
+        for wanted in ("quarterly", "metered"):
+            scene.ctx.clock.advance(timedelta(minutes=5))
+            plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, wanted, USER)
+    assert wallet(scene, begun) == 10_000_000
+    assert len(rows(scene, CreditGrant, begun)) == 1
+    books_are_right(scene)
+
+
+def test_a_second_payment_for_one_assistant_goes_back(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        other = checkout.open_for(db, scene.ctx, scene.instance(begun.instance.id), scene.ctx.plans.get("personal"))
+    second = dataclasses.replace(begun, checkout=checkout.page_for(scene.ctx, other.id))
+    assert scene.pay(second) == settlement.UNWANTED
+    payments.give_back(other.id)
+    assert settle(scene, second) != settlement.UNWANTED
+    with scene.ctx.db.read() as db:
+        extra = subscriptions.of_checkout(db, other.id)
+        assert extra is not None
+        assert (extra.state, extra.instance_id, subscriptions.covered(db, extra.id)) == ("canceled", None, [])
+        assert [one.refunded_micros for one in checkouts.receipts_of(db, other.id)] == [29_000_000]
+    assert row(scene, begun).state == "active"
+    books_are_right(scene)
+
+
+def test_a_word_we_do_not_know_counts_as_unpaid_once_the_period_is_over(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    seen = scene.ctx.payments["sandbox"].fetch(scene.reference(begun))
+    assert seen.subscription
+    odd = dataclasses.replace(seen, subscription=dataclasses.replace(seen.subscription, state="hibernating"))
+    for days, state in ((1, "active"), (29, "active"), (33, "past_due")):
+        with scene.ctx.db.tx() as db:
+            known = checkouts.get(db, begun.checkout.id if begun.checkout else "")
+            asked_at = seen.subscription.current_period_start + timedelta(days=days)
+            settlement.equalise(db, scene.ctx, known, odd, asked_at)
+        assert row(scene, begun).state == state
+
+
+def test_money_on_its_way_is_waited_for(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.sign_up()
+    with scene.ctx.db.tx() as db:
+        known = checkouts.get(db, begun.checkout.id if begun.checkout else "")
+        waiting = VendorState("processing", (), None)
+        assert settlement.equalise(db, scene.ctx, known, waiting) == "processing"
+    assert scene.instance(begun.instance.id).deletion_asked_at is None
+    assert scene.count("checkout", "state = 'open'") == 1
 
 
 def test_a_returned_payment_is_booked_by_what_the_vendor_says(engine_context: Scene) -> None:

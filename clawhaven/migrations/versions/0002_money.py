@@ -168,6 +168,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("payment_event", schema=None) as batch_op:
         batch_op.add_column(sa.Column("payment_reference", sa.String(length=200), nullable=True))
+        batch_op.add_column(sa.Column("checkout_key", sa.String(length=200), nullable=True))
 
     with op.batch_alter_table("receipt", schema=None) as batch_op:
         batch_op.add_column(sa.Column("refunded_micros", sa.BigInteger(), server_default="0", nullable=False))
@@ -184,8 +185,8 @@ def upgrade() -> None:
     op.execute(
         "INSERT INTO subscription_cover (instance_id, subscription_id, created_at) "
         "SELECT s.instance_id, s.id, s.created_at FROM subscription s "
-        "WHERE s.instance_id IS NOT NULL AND s.created_at = "
-        "(SELECT max(o.created_at) FROM subscription o WHERE o.instance_id = s.instance_id)"
+        "WHERE s.instance_id IS NOT NULL AND s.id = (SELECT o.id FROM subscription o "
+        "WHERE o.instance_id = s.instance_id ORDER BY o.created_at DESC, o.id DESC LIMIT 1)"
     )
     op.execute(
         "UPDATE subscription SET amount_micros = "
