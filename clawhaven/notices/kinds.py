@@ -40,9 +40,9 @@ def welcome(brand: str, name: str, url: str) -> Letter:
     )
 
 
-def receipt(brand: str, amount: str, plan: str) -> Letter:
-    """A payment came in."""
-    return Letter("receipt", f"Your payment to {brand}", f"We received {amount} for the plan {plan}. Thank you.\n")
+def receipt(brand: str, amount: str, bought: str) -> Letter:
+    """A payment came in. `bought`: what for, as in "the plan Personal"."""
+    return Letter("receipt", f"Your payment to {brand}", f"We received {amount} for {bought}. Thank you.\n\n{brand}\n")
 
 
 def ready(brand: str, name: str, url: str, bot_url: str | None) -> Letter:

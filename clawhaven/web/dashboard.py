@@ -14,8 +14,11 @@ from clawhaven import ledger
 from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.billing import wallet as wallets
 from clawhaven.billing.models import Subscription
+from clawhaven.context import Context
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
+from clawhaven.metering import ownkeys
+from clawhaven.metering.models import PlanMode
 from clawhaven.metering.usage import usage_summary
 from clawhaven.web.deps import Ctx, RowId, SignedIn
 from clawhaven.web.render import page
@@ -30,6 +33,7 @@ class Card:
     instance: Instance
     checkout_id: str | None
     subscription: Subscription | None
+    needs_key: bool
 
 
 @router.get("/dashboard")
@@ -37,7 +41,7 @@ def show_dashboard(request: Request, ctx: Ctx, owner: SignedIn) -> Response:
     """Everything at a glance."""
     now = ctx.clock.now()
     with ctx.db.read() as db:
-        cards = [_card(db, instance) for instance in list_instances(db, owner.account.id)]
+        cards = [_card(db, ctx, instance) for instance in list_instances(db, owner.account.id)]
         month = usage_summary(db, owner.account.id, month_start(now), now)
         wallet = ledger.account_of(db, "wallet", owner.account.id)
         balance = ledger.balance(db, wallet) if wallet else None
@@ -84,7 +88,11 @@ def month_start(now: datetime) -> datetime:
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def _card(db: Session, instance: Instance) -> Card:
+def _card(db: Session, ctx: Context, instance: Instance) -> Card:
     checkout = checkouts.of_instance(db, instance.id)
     is_open = checkout is not None and checkout.state == "open" and instance.state == State.PENDING
-    return Card(instance, checkout.id if checkout and is_open else None, subscriptions.of_instance(db, instance.id))
+    plan = next((plan for plan in ctx.plans if plan.id == instance.plan), None)
+    is_own_key = plan is not None and plan.access == PlanMode.OWN_KEY
+    needs_key = is_own_key and instance.state == State.ACTIVE and ownkeys.find(db, instance.id) is None
+    subscription = subscriptions.of_instance(db, instance.id)
+    return Card(instance, checkout.id if checkout and is_open else None, subscription, needs_key)

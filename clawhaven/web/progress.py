@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts
+from clawhaven.billing import checkouts, subscriptions
 from clawhaven.instances import operations
 from clawhaven.instances.models import Instance, Operation
-from clawhaven.instances.states import State
+from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.web import words
 
 HEADLINES: dict[str, tuple[str, str]] = {
@@ -24,6 +24,8 @@ HEADLINES: dict[str, tuple[str, str]] = {
 
 def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
     """The way from payment to living assistant. Holds nothing that a stranger may not see."""
+    if instance.state == State.SUSPENDED and _is_returning(db, instance):
+        return _of_return(db, instance)
     operation = operations.latest(db, instance.id, "provision")
     headline, detail = HEADLINES[State(instance.state)]
     is_over = instance.state not in (State.PENDING, State.PROVISIONING)
@@ -41,6 +43,26 @@ def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
         "detail": detail,
         "steps": _steps(db, operation, "provision"),
         "is_over": is_over,
+    }
+
+
+def _is_returning(db: Session, instance: Instance) -> bool:
+    """Paused for want of a payment that is being made, or has just been made."""
+    if instance.deletion_asked_at is not None or reasons(instance) != [Reason.PAYMENT]:
+        return False
+    checkout, subscription = checkouts.of_instance(db, instance.id), subscriptions.of_instance(db, instance.id)
+    is_paid = subscription is not None and subscription.state in ("active", "trialing")
+    return is_paid or (checkout is not None and checkout.state == "open")
+
+
+def _of_return(db: Session, instance: Instance) -> dict[str, Any]:
+    operation = operations.under_way(db, instance.id)
+    return {
+        "state": instance.state,
+        "headline": "Bringing the assistant back",
+        "detail": "As soon as the payment is confirmed, it starts with everything it knows.",
+        "steps": _steps(db, operation if operation and operation.kind == "resume" else None, "resume"),
+        "is_over": False,
     }
 
 

@@ -44,7 +44,7 @@ def test_details_are_there_when_there_are_any() -> None:
     assert "https://t.me/bot?start=1" in LETTERS["ready"].text
     assert "Telegram" not in kinds.ready("Brand", "Ada", URL, None).text
     assert "The disk is full." in LETTERS["instance_error"].text
-    assert "$29.00" in kinds.receipt("Brand", "$29.00", "Personal").text
+    assert "$29.00 for the plan Personal." in kinds.receipt("Brand", "$29.00", "the plan Personal").text
     assert kinds.alert("Down", "why") == kinds.Letter("alert", "Down", "why")
 
 

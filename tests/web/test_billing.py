@@ -93,6 +93,19 @@ def test_who_has_ended_can_come_back(ctx: Context, paying: Visit, owner: Owner) 
     assert agreement(ctx, owner).state == "active"
 
 
+def test_what_is_owed_is_not_called_paid(ctx: Context, paying: Visit, owner: Owner) -> None:
+    assert "paid until" in paying.get("/dashboard").text
+    subscription = agreement(ctx, owner)
+    ctx.payments["sandbox"].fail_renewal(subscription.reference)  # type: ignore[attr-defined]
+    settle(ctx, subscription.checkout_id)
+    assert agreement(ctx, owner).state == "past_due"
+    dashboard, billing = paying.get("/dashboard").text, paying.get("/billing").text
+    assert "paid until" not in dashboard
+    assert "payment failed" in dashboard
+    assert "Next payment" not in billing
+    assert "Pay what is owed" in billing
+
+
 def test_the_portal_is_the_vendor_s(paying: Visit, mine: Visit) -> None:
     answer = paying.post("/billing/portal", "/billing")
     assert answer.status_code == 303

@@ -98,6 +98,22 @@ def test_a_cancelled_draft_says_so(mine: Visit, ctx: Context) -> None:
     assert "This order was cancelled" in page
 
 
+def test_who_comes_back_watches_it_start(mine: Visit, ctx: Context, live: str) -> None:
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        states.suspend(db, live, now, states.Reason.PAYMENT)
+    page = mine.get(f"/deploying/{live}").text
+    assert "Bringing the assistant back" in page
+    assert page.count('data-state="waiting"') == len(operations.STEPS["resume"])
+    assert "data-next" in page
+    with ctx.db.tx() as db:
+        operations.end_step(db, operations.open_operation(db, live, "resume", now).id, "start_gateway", now)
+    assert mine.get(f"/deploying/{live}").text.count('data-state="done"') == 1
+    with ctx.db.tx() as db:
+        states.suspend(db, live, now, states.Reason.OWNER)
+    assert "The assistant is paused" in mine.get(f"/deploying/{live}").text
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_stream_follows_from_payment_to_life_and_ends(
     served: Context, world: FolderRuntime, mine: Visit, owner: Owner

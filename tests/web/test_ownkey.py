@@ -37,7 +37,12 @@ def test_missing_given_replaced_removed(mine: Visit, ctx: Context, own: str) -> 
     assert "Until it is here, the assistant cannot answer" in page
     assert 'type="password"' in page
     assert "https://platform.claude.com/settings/keys" in page
+    add = f'href="{path}#api-key"'
+    assert 'id="api-key"' in page
+    assert add in mine.get("/dashboard").text
+    assert add in mine.get(f"/ready/{own}").text
     assert give(mine, own, vendor="") == 303
+    assert add not in mine.get("/dashboard").text
     page = mine.get(f"{path}?done=key-saved").text
     assert "<code>1234</code>" in page
     assert "The key works and is in use" in page

@@ -19,6 +19,7 @@ def test_the_landing_page_says_what_where_and_how_much(visit: Visit) -> None:
         assert words in page.text
     for words in ("Own key, quarterly", "saves 13 %", "$299", "saves 14 %", "Your own Anthropic or OpenAI key"):
         assert words in page.text
+    assert "From $20 a month" in page.text
 
 
 def test_a_plan_that_is_not_offered_is_not_shown(visit: Visit, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +27,7 @@ def test_a_plan_that_is_not_offered_is_not_shown(visit: Visit, ctx: Context, mon
     monkeypatch.setattr(visit.http.app.state, "ctx", dataclasses.replace(ctx, plans=Catalogue(kept)))
     page = visit.get("/").text
     assert "Personal" in page
+    assert "From $29 a month" in page
     assert "quarterly" not in page
 
 
