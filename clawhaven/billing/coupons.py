@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -129,6 +129,26 @@ def redeem(db: Session, coupon_id: str, account_id: str, checkout_id: str | None
                 raise _NoPlace
     except _NoPlace:
         return False
+    return True
+
+
+def release(db: Session, checkout_id: str) -> bool:
+    """Nobody paid this checkout: the coupon redeemed with it can be used again. True the first time."""
+    used = db.scalars(select(Redemption).where(Redemption.checkout_id == checkout_id)).first()
+    if used is None:
+        return False
+    # The coupon's row first, as in `redeem`: two that wait for each other would be one too many.
+    db.execute(select(Coupon.id).where(Coupon.id == used.coupon_id).with_for_update())
+    gone = delete(Redemption).where(
+        Redemption.coupon_id == used.coupon_id,
+        Redemption.account_id == used.account_id,
+        Redemption.checkout_id == checkout_id,
+    )
+    deleted = db.execute(gone.returning(Redemption.coupon_id).execution_options(synchronize_session="fetch")).first()
+    if deleted is None:
+        return False
+    given_back = update(Coupon).where(Coupon.id == used.coupon_id, Coupon.redeemed > 0)
+    db.execute(given_back.values(redeemed=Coupon.redeemed - 1).execution_options(synchronize_session=False))
     return True
 
 

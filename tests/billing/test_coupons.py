@@ -120,6 +120,46 @@ def test_no_more_than_the_limit_whoever_comes_at_once(db: Database) -> None:
         assert coupons.get(tx, "HELLO").redeemed == 5
 
 
+def test_what_nobody_paid_for_gives_its_place_back_once(db: Database) -> None:
+    (ada, bob) = accounts(db, 2)
+    make(db, max_redemptions=1)
+    with db.tx() as tx:
+        assert coupons.redeem(tx, "HELLO", ada, "cho_1", NOW)
+        assert not coupons.release(tx, "cho_2")
+
+    def release(_: int) -> bool:
+        with db.tx() as tx:
+            return coupons.release(tx, "cho_1")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(release, range(4))) == 1
+    with db.tx() as tx:
+        assert coupons.get(tx, "HELLO").redeemed == 0
+        assert coupons.redeem(tx, "HELLO", ada, "cho_3", NOW), "the same account may use it after all"
+        assert coupons.release(tx, "cho_3")
+        assert coupons.redeem(tx, "HELLO", bob, "cho_4", NOW)
+        assert not coupons.release(tx, "cho_3")
+        assert coupons.get(tx, "HELLO").redeemed == 1
+
+
+def test_giving_back_and_using_at_once_never_count_wrong(db: Database) -> None:
+    (ada,) = accounts(db, 1)
+    make(db, max_redemptions=1)
+    with db.tx() as tx:
+        assert coupons.redeem(tx, "HELLO", ada, "cho_1", NOW)
+
+    def work(number: int) -> bool:
+        with db.tx() as tx:
+            if number % 2:
+                return coupons.release(tx, "cho_1")
+            return coupons.redeem(tx, "HELLO", ada, f"cho_again{number}", NOW)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(12)))
+    with db.read() as tx:
+        assert coupons.get(tx, "HELLO").redeemed == tx.query(coupons.Redemption).count()
+
+
 def test_what_the_vendor_is_told(db: Database) -> None:
     make(db, "PCT", "percent", 20, months=3)
     make(db, "AMT", "amount", 5_000_000, months=None)
