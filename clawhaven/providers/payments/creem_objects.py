@@ -25,6 +25,9 @@ CHECKOUT_STATES: Final = {"pending": "open", "processing": "open", "completed": 
 _RENEWAL_SLACK: Final = timedelta(days=1)
 """A renewal is collected within hours; a period that ended longer ago without a new one was not paid."""
 
+_WORDS: Final = frozenset({"incomplete", "trialing", "past_due", "unpaid", "canceled"})
+"""States that are the field's words already, whenever they are said."""
+
 _PAID: Final = frozenset({"paid"})
 _REFUNDED: Final = frozenset({"refunded", "partialRefund", "partially_refunded"})
 _CHARGED_BACK: Final = frozenset({"chargedBack", "chargeback"})
@@ -120,17 +123,21 @@ def state_of(found: Mapping[str, Any], now: datetime) -> str:
     """A subscription's state in the field's words.
 
     Creem leaves one `active` whose period ended without a payment: a day later it is past due here. One that was
-    paused runs to the end of what was paid, then it is unpaid. A word that is new to us is passed on.
+    paused runs to the end of what was paid, then it is unpaid. `expired` is past due and not canceled, which is for
+    good here: Creem may still collect the payment then, and ends it with `canceled` alone (docs.creem.io, "Event
+    types", subscription.expired). A word that is new to us counts as active while its period is paid, then past due.
     """
     status = found.get("status")
-    end = time_of(found.get("current_period_end_date"))
-    if status == "paused":
-        return "active" if end is not None and now < end else "unpaid"
-    if status in ("active", "scheduled_cancel"):
-        return "past_due" if end is not None and now > end + _RENEWAL_SLACK else "active"
     if not isinstance(status, str) or not status:
         raise unexpected()
-    return status
+    end = time_of(found.get("current_period_end_date"))
+    if status == "expired":
+        return "past_due"
+    if status in _WORDS:
+        return status
+    if status == "paused":
+        return "active" if end is not None and now < end else "unpaid"
+    return "past_due" if end is not None and now > end + _RENEWAL_SLACK else "active"
 
 
 def payments_of(

@@ -259,7 +259,9 @@ def test_a_single_payment_has_no_period() -> None:
         ("canceled", "canceled", False),
         ("scheduled_cancel", "active", True),
         ("paused", "active", False),
-        ("something_new", "something_new", False),
+        ("incomplete", "incomplete", False),
+        ("expired", "past_due", False),
+        ("something_new", "active", False),
     ],
 )
 def test_states_of_a_subscription(status: str, state: str, is_ending: bool) -> None:
@@ -275,6 +277,21 @@ def test_a_period_that_ended_without_a_payment_is_past_due_after_a_day() -> None
     assert objects.state_of(SUBSCRIPTION, end + timedelta(hours=23)) == "active"
     assert objects.state_of(SUBSCRIPTION, end + timedelta(hours=25)) == "past_due"
     assert objects.state_of({**SUBSCRIPTION, "status": "paused"}, end + timedelta(hours=1)) == "unpaid"
+
+
+@pytest.mark.parametrize("status", ["something_new", "active", "scheduled_cancel"])
+def test_a_new_word_never_runs_on_unpaid(status: str) -> None:
+    end = datetime(2024, 11, 12, 11, 58, 38, tzinfo=UTC)
+    told = {**SUBSCRIPTION, "status": status}
+    assert objects.state_of(told, end + timedelta(hours=23)) == "active"
+    assert objects.state_of(told, end + timedelta(hours=25)) == "past_due"
+    assert objects.state_of({**told, "current_period_end_date": None}, end + timedelta(days=99)) == "active"
+
+
+def test_an_expired_one_may_still_be_paid() -> None:
+    end = datetime(2024, 11, 12, 11, 58, 38, tzinfo=UTC)
+    for at in (end - timedelta(days=1), end + timedelta(hours=1), end + timedelta(days=60)):
+        assert objects.state_of({**SUBSCRIPTION, "status": "expired"}, at) == "past_due"
 
 
 def test_a_subscription_with_ids_for_objects_and_few_dates() -> None:
