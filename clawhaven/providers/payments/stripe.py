@@ -284,7 +284,7 @@ class Stripe:
     def _fetch_charge(self, reference: str) -> VendorState:
         expand = ["latest_charge.balance_transaction"]
         intent = self._calls.read("payment_intents.retrieve", reference, noun="checkout", expand=expand)
-        states = {"succeeded": "paid", "processing": "open"}
+        states = {"succeeded": "paid", "processing": "processing"}
         state = states.get(str(intent.get("status")), "declined")
         return VendorState(state, self._paid(intent), None, objects.reference_of(intent.get("customer")))
 
@@ -334,7 +334,7 @@ def _checkout_state(session: dict[str, Any]) -> str:
         return "paid"
     intent = session.get("payment_intent")
     failed = isinstance(intent, dict) and intent.get("status") in ("requires_payment_method", "canceled")
-    return "declined" if failed else "open"  # a bank transfer or debit may take days
+    return "declined" if failed else "processing"  # a bank transfer or debit may take days
 
 
 def _months_of(price: dict[str, Any]) -> int:

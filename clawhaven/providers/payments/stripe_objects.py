@@ -52,6 +52,8 @@ _KINDS: Final = {
     "payment_intent.succeeded": PaymentKind.PAYMENT_SUCCEEDED,
     "payment_intent.payment_failed": PaymentKind.PAYMENT_FAILED,
     "charge.refunded": PaymentKind.REFUNDED,
+    "refund.updated": PaymentKind.REFUNDED,
+    "refund.failed": PaymentKind.REFUNDED,
     "charge.dispute.created": PaymentKind.DISPUTED,
     "charge.dispute.updated": PaymentKind.DISPUTED,
     "charge.dispute.closed": PaymentKind.DISPUTED,
@@ -170,9 +172,11 @@ class Receipts:
 
 
 def dispute_of(raw: Json) -> str:
-    """`open`, `won` or `lost`; an inquiry that was closed, or prevented, took no money."""
+    """`open`, `won` or `lost`; an inquiry (`warning_…`) has taken no money, and may never."""
     status = str(raw.get("status"))
-    return {"won": "won", "lost": "lost", "warning_closed": "won", "prevented": "won"}.get(status, "open")
+    if status.startswith("warning_") or status == "prevented":
+        return "won"
+    return status if status in ("won", "lost") else "open"
 
 
 def invoice_of(raw: Json) -> VendorInvoice:
@@ -239,9 +243,20 @@ def event_of(body: bytes) -> PaymentEvent:
             subscription_reference=_subscription_of(vendor_type, told),
             created_at=datetime.fromtimestamp(event["created"], UTC),
             payment_reference=_intent_of(noun, told),
+            checkout_key=_key_of(told),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
         raise refused("malformed_event", "A signed Stripe event has an unknown shape.") from None
+
+
+def _key_of(told: Json) -> str | None:
+    """Our checkout's id, which we put into the metadata of sessions, subscriptions and payments."""
+    details = (told.get("parent") or {}).get("subscription_details") or {}
+    for metadata in (told.get("metadata"), details.get("metadata")):
+        found = metadata.get("checkout") if isinstance(metadata, dict) else None
+        if isinstance(found, str) and len(found) <= 200:
+            return found
+    return None
 
 
 def _checkout_of(vendor_type: str, told: Json, is_ours: bool) -> str | None:

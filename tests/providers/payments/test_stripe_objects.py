@@ -131,9 +131,8 @@ def test_a_fee_in_another_currency_is_not_told() -> None:
     [
         ("won", "won"),
         ("lost", "lost"),
-        ("warning_closed", "won"),
-        ("prevented", "won"),
-        *((one, "open") for one in ("needs_response", "under_review", "warning_needs_response", "appeal_under_review")),
+        *((one, "won") for one in ("warning_needs_response", "warning_under_review", "warning_closed", "prevented")),
+        *((one, "open") for one in ("needs_response", "under_review", "appeal_under_review")),
     ],
 )
 def test_disputes_are_open_won_or_lost(status: str, word: str) -> None:
@@ -211,7 +210,22 @@ def test_each_event_names_what_to_read_again(
     assert found.created_at == when(1_234_567_890)
 
 
-@pytest.mark.parametrize("kind", ["charge.refunded", "charge.dispute.updated"])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("checkout.session.completed", SESSION | {"metadata": {"checkout": "chk_1"}}),
+        ("customer.subscription.created", subscription()),
+        ("invoice.paid", invoice(parent={"subscription_details": {"metadata": {"checkout": "chk_1"}}})),
+        ("payment_intent.succeeded", intent(metadata={"checkout": "chk_1", "charge": "chk_1"})),
+        ("charge.refunded", charge(metadata={"checkout": "chk_1"})),
+    ],
+)
+def test_an_event_names_our_checkout_where_stripe_keeps_it(kind: str, told: dict[str, Any]) -> None:
+    assert event(kind, told).checkout_key == "chk_1"
+    assert event(kind, told | {"metadata": {}, "parent": None}).checkout_key is None
+
+
+@pytest.mark.parametrize("kind", ["charge.refunded", "refund.updated", "refund.failed", "charge.dispute.updated"])
 def test_refunds_and_disputes_name_their_payment(kind: str) -> None:
     assert event(kind, charge()).payment_reference == PI
     assert event(kind, charge(payment_intent={"id": PI, "object": "payment_intent"})).payment_reference == PI
@@ -259,3 +273,12 @@ def test_a_signed_body_of_any_shape_is_an_event_or_a_permanent_error(body: bytes
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id":"evt_1"}', b"null", b"\xff", b"9" * 10_000])
 def test_a_strange_body_is_a_permanent_error(body: bytes) -> None:
     assert outcome(body) == ("malformed_event", True)
+
+
+def test_an_event_leads_back_by_our_own_id() -> None:
+    told = {"id": "pi_1", "metadata": {"checkout": "cho_1", "charge": "1"}}
+    body = {"id": "evt_1", "type": "payment_intent.succeeded", "created": 1, "data": {"object": told}}
+    assert objects.event_of(json.dumps(body).encode()).checkout_key == "cho_1"
+    for wrong in ({}, {"checkout": 5}, {"checkout": "x" * 201}, None):
+        told["metadata"] = wrong
+        assert objects.event_of(json.dumps(body).encode()).checkout_key is None
