@@ -15,6 +15,7 @@ from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Cover, CreditGrant, Dunning, Receipt, Refund, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
+from clawhaven.core import audit
 from clawhaven.core.errors import Invalid
 from clawhaven.core.money import format_usd
 from clawhaven.instances import states
@@ -128,13 +129,15 @@ def find_wrong_credit(ctx: Context) -> list[Difference]:
             .join(Subscription, Subscription.checkout_id == Receipt.checkout_id)
             .where(Receipt.period_start_at.is_not(None), Receipt.period_start_at >= since - RECENT)
         ).all()
+        moved = _plan_changes(db, since)
     given = {one.key for one in grants}
     keys = [f"period:{row.id}:{begun:%Y-%m-%dT%H:%M:%S}" for begun, row in periods]
     paid = set(keys)
     for key, (begun, row) in zip(keys, periods, strict=True):
-        # Which plan an older period was bought at is the vendor's to say: after a change it may rightly have no credit.
+        # Which plan a period was paid for is the vendor's to say: after a change it may rightly have no credit.
         is_current = begun is not None and begun == row.period_start_at and begun >= since
-        if is_current and _has_credit(ctx, row.plan) and key not in given:
+        is_certain = is_current and begun is not None and not (row.id in moved and moved[row.id] >= begun)
+        if is_certain and _has_credit(ctx, row.plan) and key not in given:
             problem = f"the period from {begun:%Y-%m-%d} is paid, and its usage credit was not given"
             repair = "settle it: that gives it"
             found.append(Difference(row.id, problem, repair, SETTLE, row.checkout_id, row.account_id))
@@ -222,6 +225,17 @@ def _wrong_refunds(db: Session) -> list[Difference]:
         )
         for checkout_id, account_id, told, found in rows
     ]
+
+
+def _plan_changes(db: Session, since: datetime) -> dict[str, datetime]:
+    """Subscription -> when the plan of one of its assistants was last changed since then."""
+    query = (
+        select(Cover.subscription_id, sa.func.max(audit.AuditEntry.at))
+        .join(audit.AuditEntry, audit.AuditEntry.subject == Cover.instance_id)
+        .where(audit.AuditEntry.action == "instance.plan", audit.AuditEntry.at >= since)
+        .group_by(Cover.subscription_id)
+    )
+    return dict(db.execute(query).tuples().all())
 
 
 def _has_credit(ctx: Context, plan_id: str) -> bool:

@@ -68,27 +68,21 @@ def payments_are_booked_once(at: Facts) -> Iterator[str]:
 
 
 def periods_have_their_credit(at: Facts) -> Iterator[str]:
-    """Exactly one grant for each period paid on a plan with credit; for others none, unless the plan was changed."""
+    """Exactly one grant for each period paid for on a plan with credit, none for one that begins within such a period
+    (a change of interval pays with what is left), and none for others."""
     granted = Counter(one.key for one in at.all_of(CreditGrant) if one.source == "period")
-    allowed: set[str] = set()
-    for row in at.paid.values():
+    wanted: set[str] = set()
+    until: dict[str, float] = defaultdict(float)
+    for row in sorted(at.paid.values(), key=lambda row: row["period_start"] or 0):
         ours = at.subscriptions.get(row["subscription"] or "")
-        if ours is None or row["period_start"] is None:
+        if ours is None or row["period_start"] is None or row["plan"] != "metered":
             continue
-        begun, ended = row["period_start"], row["period_end"]
-        key = f"period:{ours.id}:{as_time(begun):%Y-%m-%dT%H:%M:%S}"
-        is_current = begun == at.sold[ours.reference]["period_start"]
-        last = at.sold[ours.reference]["plan"] if is_current else row["plan"]
-        moved_in = any(
-            one["subscription"] == ours.reference and one["plan"] == "metered" and begun <= one["created_at"] <= ended
-            for one in at.changed
-        )
-        if row["plan"] == "metered" or moved_in:
-            allowed.add(key)
-        if last == "metered" and row["plan"] == "metered" and granted[key] != 1:
-            yield f"{key} was paid and has {granted[key]} grants"
-    for key in granted.keys() - allowed:
-        yield f"{key} was granted and not paid"
+        if row["period_start"] >= until[ours.id]:
+            wanted.add(f"period:{ours.id}:{as_time(row['period_start']):%Y-%m-%dT%H:%M:%S}")
+            until[ours.id] = row["period_end"]
+    for key in wanted | granted.keys():
+        if granted[key] != (key in wanted):
+            yield f"{key} has {granted[key]} grants and should have {int(key in wanted)}"
     amounts = {one.amount_micros for one in at.all_of(CreditGrant) if one.source == "period"}
     if amounts - {10_000_000}:
         yield f"credit of another amount: {amounts}"

@@ -12,7 +12,7 @@ from clawhaven.core.settings import Settings
 from tests.money.histories import tell
 
 CUSTOMERS = 10
-DEEDS = 12
+DEEDS = 8
 
 
 @pytest.mark.parametrize("seed", range(1, 11))
@@ -20,4 +20,4 @@ def test_every_truth_holds_in_the_end(settings: Settings, seed: int) -> None:
     tale = tell(settings, seed, CUSTOMERS, DEEDS)
     assert not tale.lies, f"seed {seed}:\n" + "\n".join([*tale.told, "", *tale.lies])
     assert tale.deaths.total() > 5
-    assert tale.events > 5
+    assert tale.workflows
