@@ -19,9 +19,9 @@ from clawhaven.providers.payments.signature import sign
 from clawhaven.providers.payments.stripe import HEADER, Stripe
 from clawhaven.providers.payments.stripe_calls import API_VERSION
 from tests.contracts.payments import DEARER, START, Card, PaymentsContract, charge_of, request_of
-from tests.fakes.stripe_recorder import strangers
+from tests.fakes.stripe_recorder import Recorder, strangers
 from tests.fakes.stripe_server import SECRET, StripeServer
-from tests.fakes.stripe_twins import make, options_of
+from tests.fakes.stripe_twins import PI, intent, make, options_of, session
 
 KINDS = (
     *(stripe.BalanceTransaction, stripe.Charge, stripe.Coupon, stripe.Customer, stripe.Dispute, stripe.Event),
@@ -98,6 +98,26 @@ def test_the_stand_in_is_asked_and_answers_as_stripe_is(vendor: StripeServer, tm
         if name not in kinds[one["object"]].__annotations__ and name not in OF_THE_STAND_IN
     }
     assert unknown == set()
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("processing", "processing"),
+        ("succeeded", "paid"),
+        ("requires_payment_method", "declined"),
+        ("canceled", "declined"),
+    ],
+)
+def test_money_on_its_way_is_neither_open_nor_paid(status: str, state: str, tmp_path: Path) -> None:
+    waiting = session(status="complete", payment_status="unpaid", payment_intent=intent(status=status))
+    waiting["payment_status"] = "paid" if state == "paid" else "unpaid"
+    answers = {"GET /v1/checkout/sessions/cs_1": waiting, f"GET /v1/payment_intents/{PI}": intent(status=status)}
+    with Recorder(answers) as recorder:
+        payments = make(recorder.url, tmp_path)
+        found = [payments.fetch("cs_1"), payments.fetch(PI)]
+    assert [one.checkout_state for one in found] == [state, state]
+    assert [len(one.payments) for one in found] == [int(state == "paid")] * 2
 
 
 def test_lists_are_read_beyond_the_first_hundred(vendor: StripeServer, tmp_path: Path) -> None:
