@@ -42,7 +42,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
     # Assistants first, then their agreement, their grants, the ledger: everybody who locks does so in this order.
     _hold(db, checkout)
-    news = [_note(db, checkout, payment, now) for payment in seen.payments]
+    news = [_note(db, ctx, checkout, payment, now) for payment in seen.payments]
     outcome = _settle_checkout(db, ctx, checkout, seen, now)
     subscription = None
     if seen.subscription is not None:
@@ -87,13 +87,20 @@ class _News:
     given_back_micros: int
 
 
-def _note(db: Session, checkout: Checkout, payment: VendorPayment, now: datetime) -> _News:
+def _note(db: Session, ctx: Context, checkout: Checkout, payment: VendorPayment, now: datetime) -> _News:
     receipt, is_new = checkouts.add_receipt(db, checkout, payment, now)
-    total = max(receipt.refunded_micros, min(payment.refunded_micros, receipt.amount_micros))
-    given_back = total - receipt.refunded_micros
-    receipt.refunded_micros = total
+    told, booked = min(payment.refunded_micros, receipt.amount_micros), receipt.refunded_micros
+    if told < booked:
+        # Rare, and not ours to decide: the customer may have been told, and what was a debt may be paid.
+        text = f"{format_usd(booked)} of {receipt.reference} ({checkout.provider}, account {receipt.account_id}) are"
+        text += (
+            f" booked as given back; the vendor now says {format_usd(told)}. If a refund failed there, correct it.\n"
+        )
+        letter = kinds.alert("A refund was taken back at the vendor", text)
+        letters.post_to(db, ctx, f"refund-undone:{receipt.id}:{booked}:{told}", letter, ctx.settings.support_address)
+    receipt.refunded_micros = max(told, booked)
     db.flush()
-    return _News(receipt, is_new, given_back)
+    return _News(receipt, is_new, receipt.refunded_micros - booked)
 
 
 def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, now: datetime) -> None:

@@ -287,3 +287,22 @@ def test_a_model_that_the_new_plan_cannot_pay_for_gives_way(engine_context: Scen
     plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
     assert scene.instance(begun.instance.id).model == "sandbox-1"
     assert scene.count("operation", "kind = 'configure'") == 1
+
+
+def test_a_refund_that_the_vendor_takes_back_is_told_to_the_operator_once(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    (receipt,) = rows(scene, Receipt, begun)
+    scene.ctx.payments["sandbox"].refund(receipt.reference, 4_000_000, "key")
+    settle(scene, begun)
+    seen = scene.ctx.payments["sandbox"].fetch(scene.reference(begun))
+    less = dataclasses.replace(
+        seen, payments=tuple(dataclasses.replace(one, refunded_micros=0) for one in seen.payments)
+    )
+    for _ in range(2):
+        with scene.ctx.db.tx() as db:
+            known = checkouts.get(db, begun.checkout.id if begun.checkout else "")
+            settlement.equalise(db, scene.ctx, known, less)
+    assert scene.count("notice", "subject LIKE 'A refund was taken back%'") == 1
+    assert [one.refunded_micros for one in rows(scene, Receipt, begun)] == [4_000_000]
+    books_are_right(scene)
