@@ -14,6 +14,7 @@ from clawhaven.api.instances import begun_json
 from clawhaven.billing import dunning, subscriptions
 from clawhaven.billing.models import Subscription
 from clawhaven.billing.plans import price_offer
+from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid
 from clawhaven.ports.payments import SavedMethod, VendorInvoice
@@ -47,7 +48,7 @@ def as_json(db: Session, ctx: Context, row: Subscription) -> dict[str, Any]:
         "period_start": row.period_start_at.isoformat(),
         "period_end": row.period_end_at.isoformat(),
         "trial_end": row.trial_end_at.isoformat() if row.trial_end_at else None,
-        "pay_url": row.pay_url,
+        "pay_url": row.pay_url if row.state != SubscriptionState.CANCELED else None,
         "instances": subscriptions.covered(db, row.id),
         "trouble": {
             "state": trouble.state,

@@ -169,6 +169,11 @@ def is_paid_for(db: Session, subscription: Subscription | None) -> bool:
     return subscription is not None and may_run(subscription, open_episode_of(db, subscription.id))
 
 
+def pay_url(subscription: Subscription) -> str | None:
+    """The vendor's page where what is owed is paid; None where paying brings nothing back, as once it has ended. Pure."""
+    return subscription.pay_url if subscription.state in OWING else None
+
+
 def countdown(episode: Dunning, now: datetime) -> timedelta | None:
     """The last call that is due of an open episode: so long before what comes next. None: nothing was to be told yet.
 

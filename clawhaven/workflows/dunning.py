@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.dunning import Cause, DunningState
-from clawhaven.billing.models import Cover, Dunning, Subscription
+from clawhaven.billing.models import Checkout, Cover, Dunning, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
 from clawhaven.core import audit
@@ -279,7 +279,7 @@ def _delete(
     db: Session, ctx: Context, subscription: Subscription, episode: Dunning, assistants: list[Instance], now: datetime
 ) -> None:
     """The announced day has come, and the vendor has just said once more that nobody paid."""
-    if _must_ask(db, ctx, subscription, assistants, now):
+    if _must_ask(db, ctx, subscription, episode, assistants, now):
         return
     for instance in assistants:
         lifecycle.ask_delete(db, ctx, instance.id, ACTOR)
@@ -291,15 +291,23 @@ def _delete(
     )
 
 
-def _must_ask(db: Session, ctx: Context, subscription: Subscription, assistants: list[Instance], now: datetime) -> bool:
+def _must_ask(
+    db: Session, ctx: Context, subscription: Subscription, episode: Dunning, assistants: list[Instance], now: datetime
+) -> bool:
     """True while the vendor has to be asked first, about the agreement and about checkouts of who is coming back."""
     asked = set()
     if subscription.state != SubscriptionState.CANCELED and subscription.checked_at < now - FRESH:
         asked.add(subscription.checkout_id)
-    for instance in assistants:
-        newest = checkouts.of_instance(db, instance.id)
-        if newest is not None and newest.state == CheckoutState.OPEN and newest.id != subscription.checkout_id:
-            asked.add(newest.id)
+    payable = db.scalars(
+        select(Checkout).where(
+            Checkout.instance_id.in_([one.id for one in assistants]),
+            Checkout.state == CheckoutState.OPEN,
+            Checkout.id != subscription.checkout_id,
+        )
+    ).all()
+    # Who came back in time is waited for until that page expires; one page after another is no way to stay for ever.
+    if now < episode.delete_at + checkouts.LIFE or any(one.created_at <= episode.delete_at for one in payable):
+        asked |= {one.id for one in payable}
     slot = int(now.timestamp()) // 600
     for checkout_id in sorted(asked):
         # By name: payments imports settlement, which imports this.
@@ -357,7 +365,7 @@ def _cause(subscription: Subscription, episode: Dunning) -> str:
 
 def _way(ctx: Context, subscription: Subscription) -> str:
     """Where the customer pays what is owed, or sees what to do."""
-    return subscription.pay_url or _billing(ctx)
+    return dunning.pay_url(subscription) or _billing(ctx)
 
 
 def _billing(ctx: Context) -> str:

@@ -45,8 +45,9 @@ def _suspended(db: Session, ctx: Context, instance_id: str, reasons: Sequence[Re
     told = {str(reason): (f"{base}/billing", "See what to do under Billing") for reason in reasons}
     told[Reason.BALANCE] = (f"{base}/topup", "Top up your balance")
     subscription = subscriptions.of_instance(db, instance_id)
-    if subscription is not None and subscription.pay_url is not None:
-        told[Reason.PAYMENT] = (subscription.pay_url, "Pay what is owed")
+    owed = dunning.pay_url(subscription) if subscription is not None else None
+    if owed is not None:
+        told[Reason.PAYMENT] = (owed, "Pay what is owed")
     payable = next((reason for reason in (Reason.PAYMENT, Reason.BALANCE) if reason in reasons), None)
     url, way = told[payable] if payable is not None else ("", f"Write to {ctx.settings.support_address}")
     return PaymentRequired(

@@ -170,3 +170,13 @@ def test_trials_that_end_soon_are_found(scene: Scene) -> None:
         kept.is_ending = True
         db.flush()
         assert dunning.trials_ending(db, AT, soon) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "is_payable"),
+    [("past_due", True), ("unpaid", True), ("canceled", False), ("active", False), ("incomplete", False)],
+)
+def test_an_old_invoice_is_paid_only_where_that_helps(state: str, is_payable: bool) -> None:
+    row = Subscription(state=state, pay_url="https://pay.example/1")
+    assert dunning.pay_url(row) == ("https://pay.example/1" if is_payable else None)
+    assert dunning.pay_url(Subscription(state=state, pay_url=None)) is None

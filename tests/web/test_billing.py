@@ -85,7 +85,10 @@ def test_who_has_ended_can_come_back(ctx: Context, paying: Visit, owner: Owner) 
     subscription = agreement(ctx, owner)
     ctx.payments["sandbox"].end(subscription.reference)  # type: ignore[attr-defined]
     settle(ctx, subscription.checkout_id)
+    with ctx.db.tx() as db:
+        db.get_one(Subscription, subscription.id).pay_url = "https://pay.example/old"
     html = paying.get("/billing").text
+    assert "https://pay.example/old" not in html, "to pay that brings nothing back"
     (path,) = re.findall(r'action="(/instances/[a-z0-9_]+/reactivate)"', html)
     answer = paying.post(path, "/billing", plan="personal")
     assert answer.status_code == 303

@@ -12,6 +12,7 @@ from clawhaven.core.ids import new_id
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason
+from clawhaven.notices import outbox
 from clawhaven.notices.models import Notice
 from clawhaven.ports.payments import VendorState
 from clawhaven.workflows import dunning as trouble
@@ -77,6 +78,13 @@ class Customer:
         with self.scene.ctx.db.read() as db:
             rows = db.query(Notice).filter_by(account_id=self.begun.owner.account.id).order_by(Notice.created_at)
             return [row.kind for row in rows if row.kind not in ("receipt", "welcome", "ready", "sign_in")]
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Kind and text of what was written to them since they live, in order."""
+        with self.scene.ctx.db.read() as db:
+            rows = db.query(Notice).filter_by(account_id=self.begun.owner.account.id).order_by(Notice.created_at)
+            told = [(row.kind, self.scene.ctx.keys.open(row.sealed_text, outbox.PURPOSE)) for row in rows]
+        return [(kind, text) for kind, text in told if kind not in ("receipt", "welcome", "ready", "sign_in")]
 
     def come_back(self) -> None:
         """What the resume workflow does at its end."""

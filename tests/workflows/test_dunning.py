@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clawhaven.billing import subscriptions
+from clawhaven.billing import checkouts, subscriptions
 from clawhaven.billing.models import Receipt, Subscription
 from clawhaven.core.ids import new_id
 from clawhaven.instances import states
@@ -145,6 +145,54 @@ def test_who_comes_back_within_the_week_keeps_everything(scene: Scene) -> None:
     customer.come_back()
     customer.pass_days(20)
     assert customer.row.state == State.ACTIVE
+
+
+def test_one_payment_page_after_another_does_not_keep_it_for_ever(scene: Scene) -> None:
+    customer = Customer(scene)
+    scene.vendor.end(customer.subscription.reference)
+    customer.vendor_says("canceled")
+    (episode,) = customer.episodes
+    customer.pass_days(6.9)
+    pages = [plan.reactivate(scene.ctx, customer.begun.owner, customer.instance_id).checkout.id]
+    customer.pass_days(1)
+    assert customer.row.deletion_asked_at is None, "the page of who came back in time can still be paid"
+    with scene.ctx.db.tx() as db:
+        checkouts.expire(db, pages[0], scene.ctx.clock.now())
+    pages.append(plan.reactivate(scene.ctx, customer.begun.owner, customer.instance_id).checkout.id)
+    assert pages[0] != pages[1]
+    customer.pass_days(0.05)
+    assert customer.row.deletion_asked_at is None, "a day is given to everybody"
+    assert scene.count("workflow_status", f"workflow_uuid LIKE 'settle:{pages[1]}:before-deletion%'") == 1
+    customer.pass_days(0.1)
+    assert scene.ctx.clock.now() > episode.delete_at + checkouts.LIFE
+    assert customer.row.deletion_asked_at is not None
+
+
+def test_a_page_opened_in_time_is_never_cut_off(scene: Scene) -> None:
+    customer = Customer(scene)
+    scene.vendor.end(customer.subscription.reference)
+    customer.vendor_says("canceled")
+    customer.pass_days(6.9)
+    again = plan.reactivate(scene.ctx, customer.begun.owner, customer.instance_id)
+    # Nothing ran for days, so nobody has asked whether it was paid; it is still open.
+    customer.pass_days(5)
+    assert customer.row.deletion_asked_at is None
+    scene.pay(again)
+    assert customer.reasons == []
+    customer.pass_days(0)
+    assert customer.row.deletion_asked_at is None
+
+
+def test_once_it_has_ended_letters_lead_to_a_new_plan_and_not_to_the_old_invoice(scene: Scene) -> None:
+    customer, invoice = Customer(scene), "https://pay.example/old"
+    customer.vendor_says("past_due", pay_url=invoice)
+    customer.vendor_says("canceled", pay_url=invoice)
+    customer.pass_days(19)
+    texts = dict(customer.texts())
+    assert list(texts) == ["payment_failed", "suspended", "deletion_near"]
+    assert [invoice in text for text in texts.values()] == [True, False, False]
+    for kind in ("suspended", "deletion_near"):
+        assert f"{scene.ctx.settings.base_url}/billing" in texts[kind]
 
 
 def test_a_cancellation_and_its_undoing_are_one_letter_each_time(scene: Scene) -> None:

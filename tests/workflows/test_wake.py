@@ -76,12 +76,19 @@ def test_a_suspended_one_stays_so_and_says_why_and_where_to_pay(scene: Scene, re
     assert scene.count("operation", "kind = 'resume'") == 0
 
 
-def test_what_is_owed_is_paid_at_the_vendor_s_page(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("state", "way"),
+    [("past_due", "https://pay.example/invoice"), ("unpaid", "https://pay.example/invoice"), ("canceled", "/billing")],
+)
+def test_what_is_owed_is_paid_at_the_vendor_s_page_while_that_helps(scene: Scene, state: str, way: str) -> None:
     begun = scene.live()
     with scene.ctx.db.tx() as db:
         row = subscriptions.of_instance(db, begun.instance.id)
         assert row is not None
-        row.pay_url = "https://pay.example/invoice"
+        row.pay_url, row.state = "https://pay.example/invoice", state
         lifecycle.ask_suspend(db, scene.ctx, begun.instance.id, Reason.PAYMENT, "system")
-    with pytest.raises(PaymentRequired, match=r"https://pay\.example/invoice"):
+    with pytest.raises(PaymentRequired) as refused:
         start(scene, begun.instance.id)
+    url = refused.value.details["pay_url"]
+    assert url == (way if way.startswith("https") else f"{scene.ctx.settings.base_url}{way}")
+    assert url in refused.value.message
