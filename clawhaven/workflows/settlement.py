@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts, credits, customers, subscriptions
+from clawhaven.billing import checkouts, coupons, credits, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
@@ -59,6 +59,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         _book(db, ctx, checkout, one, now)
     if subscription is not None:
         _grant_credit(db, ctx, subscription, seen.payments, now)
+        for one in news:
+            _take_credit_back(db, ctx, subscription, one.receipt, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
 
@@ -250,6 +252,7 @@ def _begin(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> bool
 
 def give_up(db: Session, ctx: Context, checkout: Checkout) -> None:
     """Nobody pays for it: a draft goes, its place is free; a coupon can be used again."""
+    coupons.release(db, checkout.id)
     instance_id = checkout.instance_id
     instance = db.get(Instance, instance_id) if instance_id else None
     if instance is not None and instance.state == State.PENDING and instance.deletion_asked_at is None:
@@ -308,7 +311,7 @@ def _grant_credit(
         begun = payment.period_start
         if plan is None or plan.included_credit_micros == 0 or begun is None:
             continue
-        key = f"period:{subscription.id}:{begun:%Y-%m-%dT%H:%M:%S}"
+        key = _period_key(subscription, begun)
         if not credits.is_granted(db, key):
             if given_until is not None and begun < given_until:
                 continue
@@ -324,6 +327,19 @@ def _grant_credit(
                 now=now,
             )
         given_until = max(filter(None, (given_until, payment.period_end or begun)))
+
+
+def _take_credit_back(db: Session, ctx: Context, subscription: Subscription, receipt: Receipt, now: datetime) -> None:
+    """What is left of a period's credit goes with the period's money."""
+    if receipt.period_start_at is None or not 0 < receipt.amount_micros <= receipt.refunded_micros:
+        return
+    wallet_id = access.wallet_of(db, ctx, subscription.account_id)
+    key = _period_key(subscription, receipt.period_start_at)
+    credits.take_back(db, key, wallet_id, now, "Usage credit of a period whose payment was returned")
+
+
+def _period_key(subscription: Subscription, begun: datetime) -> str:
+    return f"period:{subscription.id}:{begun:%Y-%m-%dT%H:%M:%S}"
 
 
 def _plan_of(ctx: Context, plan_id: str | None) -> Plan | None:

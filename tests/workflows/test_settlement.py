@@ -306,3 +306,26 @@ def test_a_refund_that_the_vendor_takes_back_is_told_to_the_operator_once(engine
     assert scene.count("notice", "subject LIKE 'A refund was taken back%'") == 1
     assert [one.refunded_micros for one in rows(scene, Receipt, begun)] == [4_000_000]
     books_are_right(scene)
+
+
+def test_a_period_s_credit_goes_with_its_money(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live(plan="metered")
+    (receipt,) = rows(scene, Receipt, begun)
+    scene.ctx.payments["sandbox"].refund(receipt.reference, receipt.amount_micros, "all")
+    for _ in range(2):
+        settle(scene, begun)
+    assert wallet(scene, begun) == 0
+    books_are_right(scene)
+
+
+def test_a_coupon_can_be_used_again_when_nobody_paid(engine_context: Scene) -> None:
+    scene = engine_context
+    with scene.ctx.db.tx() as db:
+        coupons.create(db, "ONCE", kind="percent", value=50, now=scene.ctx.clock.now(), max_redemptions=1)
+    begun = scene.sign_up(coupon="once")
+    assert begun.checkout
+    scene.vendor.complete(scene.reference(begun), "cancelled")
+    settle(scene, begun)
+    again = scene.live("eve@example.com", coupon="once")
+    assert [one.amount_micros for one in rows(scene, Receipt, again)] == [14_500_000]
