@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +344,13 @@ def test_each_reads_what_the_other_signed(tmp_path: Path) -> None:
     assert verify(f"t={seconds},v1={digest}", body, [SECRET], now) == seconds
     ours = payments.parse_event({HEADER: f"t={seconds},v1={digest}"}, body)
     assert (ours.event_id, ours.vendor_type, ours.created_at) == (theirs.id, theirs.type, when(theirs.created))
+
+
+def test_every_call_of_ours_has_its_twin() -> None:
+    here = Path(__file__)
+    ours = here.parents[3] / "clawhaven/providers/payments"
+    pattern = re.compile(r"\.(?:read|write|pages|_once)\(\s*\"([a-z_.]+)\"")
+    called = {verb for path in ours.glob("stripe*.py") for verb in pattern.findall(path.read_text())}
+    twins = "".join(path.read_text() for path in here.parent.glob("test_stripe_twins*.py"))
+    assert len(called) > 20
+    assert [verb for verb in sorted(called) if f"v1.{verb}(" not in twins] == []
