@@ -47,9 +47,13 @@ def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
 
 
 def _is_returning(db: Session, instance: Instance) -> bool:
-    """Paused for want of a payment that is being made, or has just been made."""
-    if instance.deletion_asked_at is not None or reasons(instance) != [Reason.PAYMENT]:
+    """Starting again, or paused for want of a payment that is being made or has just been made."""
+    left = reasons(instance)
+    if instance.deletion_asked_at is not None or left not in ([], [Reason.PAYMENT]):
         return False
+    if not left:
+        under_way = operations.under_way(db, instance.id)
+        return under_way is not None and under_way.kind == "resume"
     checkout, subscription = checkouts.of_instance(db, instance.id), subscriptions.of_instance(db, instance.id)
     is_paid = subscription is not None and subscription.state in ("active", "trialing")
     return is_paid or (checkout is not None and checkout.state == "open")

@@ -110,6 +110,9 @@ def test_who_comes_back_watches_it_start(mine: Visit, ctx: Context, live: str) -
         operations.end_step(db, operations.open_operation(db, live, "resume", now).id, "start_gateway", now)
     assert mine.get(f"/deploying/{live}").text.count('data-state="done"') == 1
     with ctx.db.tx() as db:
+        db.get_one(Instance, live).suspended_for = ""
+    assert "Bringing the assistant back" in mine.get(f"/deploying/{live}").text
+    with ctx.db.tx() as db:
         states.suspend(db, live, now, states.Reason.OWNER)
     assert "The assistant is paused" in mine.get(f"/deploying/{live}").text
 
