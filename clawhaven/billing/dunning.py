@@ -170,7 +170,7 @@ def is_paid_for(db: Session, subscription: Subscription | None) -> bool:
 
 
 def pay_url(subscription: Subscription) -> str | None:
-    """The vendor's page where what is owed is paid; None where paying brings nothing back, as once it has ended. Pure."""
+    """The vendor's page where what is owed is paid; None where paying brings nothing back, as after the end. Pure."""
     return subscription.pay_url if subscription.state in OWING else None
 
 

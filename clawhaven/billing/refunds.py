@@ -31,7 +31,8 @@ MACHINE: Machine[RefundState] = Machine(
     "state",
     {
         RefundState.ASKED: frozenset({RefundState.DONE, RefundState.FAILED}),
-        RefundState.DONE: frozenset(),
+        # A bank can send the money back to the vendor days later (https://docs.stripe.com/refunds#failed-refunds).
+        RefundState.DONE: frozenset({RefundState.FAILED}),
         RefundState.FAILED: frozenset(),
     },
 )
@@ -90,14 +91,64 @@ def open_refund(db: Session, receipt: Receipt, amount_micros: int, reason: str, 
     return row
 
 
+def is_seen(db: Session, refund: Refund) -> bool:
+    """True when the books of its payment have grown by it, next to every refund that is done. What was given back on
+    the vendor's own site counts too, so this can be true a moment early, and is never false for long."""
+    receipt = receipt_of(db, refund.receipt_id)
+    return receipt.refunded_micros >= _done_of(db, receipt.id) + refund.amount_micros
+
+
 def finish(db: Session, refund_id: str, reference: str, now: datetime) -> bool:
     """The vendor gave it back. True the first time."""
     return MACHINE.move(db, refund_id, RefundState.DONE, reference=reference, ended_at=now)
 
 
 def fail(db: Session, refund_id: str, error: str, now: datetime) -> bool:
-    """The vendor refused for good. True the first time."""
-    return MACHINE.move(db, refund_id, RefundState.FAILED, error=error[:500], ended_at=now)
+    """The vendor refused for good. True the first time; False also for one that is done, which stays so."""
+    row = db.get_one(Refund, refund_id, with_for_update=True, populate_existing=True)
+    return row.state != RefundState.DONE and _fail(db, refund_id, error, now)
+
+
+def undo(db: Session, receipt: Receipt, told_micros: int, now: datetime) -> list[Refund]:
+    """The vendor says that only `told_micros` of a payment were given back: the refunds that are done and exceed it
+    have failed after all. Returns those; asked again it finds none. One of just the missing amount goes first, else the
+    newest."""
+    receipt_of(db, receipt.id)
+    done = list(
+        db.scalars(
+            select(Refund)
+            .where(Refund.receipt_id == receipt.id, Refund.state == RefundState.DONE)
+            .order_by(Refund.ended_at.desc(), Refund.id.desc())
+        )
+    )
+    missing, failed = sum(row.amount_micros for row in done) - told_micros, []
+    while missing > 0 and done:
+        row = next((one for one in done if one.amount_micros == missing), done[0])
+        done.remove(row)
+        _fail(db, row.id, "The vendor took it back: the money did not reach the customer.", now)
+        missing -= row.amount_micros
+        failed.append(row)
+    return failed
+
+
+def overstated(db: Session, since: datetime) -> list[Receipt]:
+    """Payments whose refunds done are more than the vendor says was given back; of those with one done since then."""
+    done = (
+        select(Refund.receipt_id)
+        .where(Refund.state == RefundState.DONE)
+        .group_by(Refund.receipt_id)
+        .having(func.max(Refund.ended_at) >= since)
+        .add_columns(func.sum(Refund.amount_micros).label("amount"))
+        .subquery()
+    )
+    return list(
+        db.scalars(
+            select(Receipt)
+            .join(done, done.c.receipt_id == Receipt.id)
+            .where(done.c.amount > Receipt.refunded_micros)
+            .order_by(Receipt.id)
+        )
+    )
 
 
 def left_over(db: Session, before: datetime) -> list[Refund]:
@@ -110,3 +161,14 @@ def left_over(db: Session, before: datetime) -> list[Refund]:
             .limit(100)
         )
     )
+
+
+def _done_of(db: Session, receipt_id: str) -> int:
+    query = select(func.coalesce(func.sum(Refund.amount_micros), 0)).where(
+        Refund.receipt_id == receipt_id, Refund.state == RefundState.DONE
+    )
+    return int(db.scalar(query) or 0)
+
+
+def _fail(db: Session, refund_id: str, error: str, now: datetime) -> bool:
+    return MACHINE.move(db, refund_id, RefundState.FAILED, error=error[:500], ended_at=now)

@@ -24,6 +24,12 @@ from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 PATIENCE = timedelta(minutes=15)
 """A refund that is not done by then is asked for again, under the same key."""
 
+UNSEEN = timedelta(days=1)
+"""A refund that the vendor took and that is not in its books by then has failed: a person has to look."""
+
+RETURNS = timedelta(days=35)
+"""A bank may send a refund back for up to thirty days (https://docs.stripe.com/refunds#failed-refunds)."""
+
 
 def ask(db: Session, ctx: Context, receipt_id: str, amount_micros: int, reason: str, actor: str) -> Refund:
     """Give back part or all of a payment, in the caller's transaction; the vendor is asked right after.
@@ -70,8 +76,8 @@ def send_refund(refund_id: str) -> str | None:
     with ctx.db.read() as db:
         row = db.get_one(Refund, refund_id)
         receipt = db.get_one(Receipt, row.receipt_id)
-    if row.state == RefundState.FAILED:
-        return None
+    if row.state != RefundState.ASKED:
+        return row.reference if row.state == RefundState.DONE else None
     try:
         return ctx.payment(receipt.provider).refund(receipt.reference, row.amount_micros, row.id)
     except ProviderError as error:
@@ -79,15 +85,10 @@ def send_refund(refund_id: str) -> str | None:
             raise
         problem = error.message
     with ctx.db.tx() as db:
-        now, amount = ctx.clock.now(), format_usd(row.amount_micros)
-        if refunds.fail(db, refund_id, problem, now):
-            audit.record(db, now, "workflow:refund", "refund.fail", refund_id, row.account_id, why=problem)
-            text = (
-                f"The refund of {amount} of the payment {receipt.reference} was refused by {receipt.provider}:\n\n"
-                f"{problem}\n\nNothing was given back. See {ctx.settings.base_url}/admin\n"
+        if refunds.fail(db, refund_id, problem, ctx.clock.now()):
+            _tell_failed(
+                db, ctx, row, receipt, f"was refused by {receipt.provider}:\n\n{problem}\n\nNothing was given back"
             )
-            letter = kinds.alert(f"A refund of {amount} was refused", text)
-            letters.post_to(db, ctx, f"refund-failed:{refund_id}", letter, ctx.settings.support_address)
     return None
 
 
@@ -101,13 +102,21 @@ def checkout_of(refund_id: str) -> str:
 
 @step("close_refund")
 def close_refund(refund_id: str, reference: str) -> None:
-    """Done: the row, its line in the log and the customer's letter in one transaction."""
+    """Done, once our books say so too: the row, its line in the log and the customer's letter in one transaction."""
     ctx = engine.context()
     with ctx.db.tx() as db:
-        now = ctx.clock.now()
+        now, row = ctx.clock.now(), db.get_one(Refund, refund_id)
+        if row.state != RefundState.ASKED:
+            return
+        if not refunds.is_seen(db, row):
+            # The sweep asks again, under the same key.
+            if row.created_at < now - UNSEEN and refunds.fail(db, refund_id, "It never showed at the vendor.", now):
+                receipt = db.get_one(Receipt, row.receipt_id)
+                why = f"was taken by {receipt.provider} ({reference}), which does not show it. Look there"
+                _tell_failed(db, ctx, row, receipt, why)
+            return
         if not refunds.finish(db, refund_id, reference, now):
             return
-        row = db.get_one(Refund, refund_id)
         amount = format_usd(row.amount_micros)
         audit.record(db, now, row.actor, "refund.done", refund_id, row.account_id, amount=amount)
         letter = kinds.refund_sent(ctx.settings.brand_name, amount, row.reason, f"{ctx.settings.base_url}/billing")
@@ -116,15 +125,16 @@ def close_refund(refund_id: str, reference: str) -> None:
 
 @workflow("sweep_refunds")
 def sweep_refunds(scheduled_at: datetime, context: Any) -> None:
-    """Refunds that were asked for, and whose workflow ended without having done them."""
+    """Refunds that were asked for and are not done, and those that were done and came back."""
     with contextlib.suppress(StepFailed):
         ask_for_refunds()
 
 
 @step("ask_for_refunds", attempts=1)
 def ask_for_refunds() -> int:
-    """One sweep; returns how many were asked for again."""
-    return ask_again(engine.context())
+    """One sweep; returns how many were asked for again, or have failed after all."""
+    ctx = engine.context()
+    return ask_again(ctx) + fail_returned(ctx)
 
 
 def ask_again(ctx: Context) -> int:
@@ -137,6 +147,32 @@ def ask_again(ctx: Context) -> int:
         with ctx.db.tx() as db:
             _enqueue(db, ctx, row, f"refund:{row.id}:{int(now.timestamp())}")
     return len(idle)
+
+
+def fail_returned(ctx: Context) -> int:
+    """Refunds that were done and that the vendor has taken back since are failed and told; returns how many."""
+    count = 0
+    with ctx.db.read() as db:
+        found = refunds.overstated(db, ctx.clock.now() - RETURNS)
+    for one in found:
+        with ctx.db.tx() as db:
+            receipt = refunds.receipt_of(db, one.id)
+            for row in refunds.undo(db, receipt, receipt.refunded_micros, ctx.clock.now()):
+                why = f"came back to {receipt.provider}: the customer's bank did not take it. Pay it in another way"
+                _tell_failed(db, ctx, row, receipt, why)
+                count += 1
+    return count
+
+
+def _tell_failed(db: Session, ctx: Context, row: Refund, receipt: Receipt, why: str) -> None:
+    amount = format_usd(row.amount_micros)
+    audit.record(db, ctx.clock.now(), "workflow:refund", "refund.fail", row.id, row.account_id, why=why)
+    text = (
+        f"The refund of {amount} of the payment {receipt.reference} (account {row.account_id}) {why}.\n\n"
+        f"See {ctx.settings.base_url}/admin\n"
+    )
+    letter = kinds.alert(f"A refund of {amount} failed", text)
+    letters.post_to(db, ctx, f"refund-failed:{row.id}", letter, ctx.settings.support_address)
 
 
 def _enqueue(db: Session, ctx: Context, row: Refund, workflow_id: str) -> None:

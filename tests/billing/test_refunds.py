@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from clawhaven.billing import checkouts, refunds
-from clawhaven.billing.models import Receipt
-from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound
+from clawhaven.billing.models import Receipt, Refund
+from clawhaven.core.errors import Conflict, Invalid, NotFound
 from tests.workflows.scene import Scene
 
 ME = "user:op"
@@ -37,10 +39,61 @@ def test_what_is_under_way_counts_and_what_failed_does_not(scene: Scene) -> None
         db.flush()
         assert refunds.finish(db, second.id, "re_1", now)
         assert not refunds.finish(db, second.id, "re_1", now)
-        with pytest.raises(IllegalMove):
-            refunds.fail(db, second.id, "late", now)
+        assert not refunds.fail(db, second.id, "late", now), "a refusal that comes late changes nothing"
         assert refunds.left_of(db, receipt) == 0
         assert refunds.left_over(db, now) == []
+
+
+def done(scene: Scene, receipt_id: str, *amounts: int) -> list[str]:
+    """Refunds of these amounts, done one after the other."""
+    ids, now = [], scene.ctx.clock.now()
+    for number, amount in enumerate(amounts):
+        with scene.ctx.db.tx() as db:
+            receipt = refunds.receipt_of(db, receipt_id)
+            row = refunds.open_refund(db, receipt, amount, "Sorry.", ME, now)
+            assert not refunds.is_seen(db, row)
+            receipt.refunded_micros += amount
+            db.flush()
+            assert refunds.is_seen(db, row)
+            refunds.finish(db, row.id, f"re_{number}", now + timedelta(minutes=number))
+        ids.append(row.id)
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("told", "failed"),
+    [
+        (12_000_000, []),
+        (20_000_000, []),
+        (7_000_000, [1]),
+        (9_000_000, [0]),
+        (8_000_000, [2]),
+        (11_000_000, [2]),
+        (5_000_000, [2, 0]),
+        (0, [2, 1, 0]),
+    ],
+)
+def test_what_the_vendor_takes_back_fails_once(scene: Scene, told: int, failed: list[int]) -> None:
+    receipt_id, now = paid(scene), scene.ctx.clock.now()
+    ids = done(scene, receipt_id, 3_000_000, 5_000_000, 4_000_000)
+    with scene.ctx.db.tx() as db:
+        receipt = refunds.receipt_of(db, receipt_id)
+        assert [row.id for row in refunds.undo(db, receipt, told, now)] == [ids[number] for number in failed]
+        assert refunds.undo(db, receipt, told, now) == []
+        assert [db.get_one(Refund, one).state for one in ids] == [
+            "failed" if number in failed else "done" for number in range(3)
+        ]
+
+
+def test_only_what_is_overstated_is_looked_at(scene: Scene) -> None:
+    receipt_id, now = paid(scene), scene.ctx.clock.now()
+    done(scene, receipt_id, 3_000_000, 5_000_000)
+    with scene.ctx.db.tx() as db:
+        assert refunds.overstated(db, now) == []
+        refunds.receipt_of(db, receipt_id).refunded_micros = 5_000_000
+        db.flush()
+        assert [one.id for one in refunds.overstated(db, now)] == [receipt_id]
+        assert refunds.overstated(db, now + timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize(

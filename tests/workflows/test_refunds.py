@@ -110,6 +110,55 @@ def test_a_vendor_that_is_down_is_asked_again_later(stepping: Scene, monkeypatch
     assert scene.count("workflow_status", f"workflow_uuid LIKE 'refund:{wanted}%'") == 2
 
 
+def test_it_is_done_only_once_the_books_have_it(stepping: Scene) -> None:
+    scene = stepping
+    begun = scene.live()
+    wanted = ask(scene, begun, 4_000_000)
+    reference = refunds.send_refund(wanted)
+    assert reference
+    refunds.close_refund(wanted, reference)
+    assert row(scene, wanted).state == "asked", "the vendor said yes, and its books were not read since"
+    scene.settle(begun)
+    for _ in range(2):
+        refunds.close_refund(wanted, reference)
+    assert row(scene, wanted).state == "done"
+    assert refunds.send_refund(wanted) == reference, "who comes late asks nobody"
+    assert scene.count("notice", "kind = 'refund_sent'") == 1
+
+
+def test_one_that_never_shows_at_the_vendor_is_for_a_person(stepping: Scene) -> None:
+    scene = stepping
+    wanted = ask(scene, scene.live(), 4_000_000)
+    scene.ctx.clock.advance(refunds.UNSEEN - timedelta(minutes=1))
+    refunds.close_refund(wanted, "re_lost")
+    assert row(scene, wanted).state == "asked"
+    scene.ctx.clock.advance(timedelta(minutes=2))
+    for _ in range(2):
+        refunds.close_refund(wanted, "re_lost")
+    assert row(scene, wanted).state == "failed"
+    assert scene.count("notice", "key LIKE 'refund-failed:%'") == 1
+    assert scene.count("notice", "kind = 'refund_sent'") == 0
+
+
+def test_one_that_the_bank_sends_back_fails_and_is_told_once(stepping: Scene) -> None:
+    scene = stepping
+    begun = scene.live()
+    wanted = [ask(scene, begun, amount) for amount in (4_000_000, 5_000_000)]
+    for one in wanted:
+        reference = refunds.send_refund(one)
+        assert reference
+        scene.settle(begun)
+        refunds.close_refund(one, reference)
+    assert refunds.fail_returned(scene.ctx) == 0
+    scene.ctx.clock.advance(timedelta(days=20))
+    with scene.ctx.db.tx() as db:
+        db.get_one(Receipt, receipt_of(scene, begun).id).refunded_micros = 5_000_000
+    assert [refunds.fail_returned(scene.ctx) for _ in range(3)] == [1, 0, 0]
+    assert [row(scene, one).state for one in wanted] == ["failed", "done"]
+    assert scene.count("notice", f"key = 'refund-failed:{wanted[0]}'") == 1
+    assert scene.count("audit_log", "action = 'refund.fail'") == 1
+
+
 def test_a_vendor_that_cannot_refund_is_said_so_with_its_dashboard(scene: Scene) -> None:
     begun = scene.live()
 
