@@ -43,12 +43,14 @@ async def receive_creem(request: Request, ctx: Ctx) -> dict[str, Any]:
 
 
 def _store(ctx: Context, request: Request, provider: str, body: bytes) -> dict[str, Any]:
-    limit(ctx, request, "webhooks", ctx.settings.webhooks_per_minute)
+    """Only what nobody signed is counted: on the first of the month a vendor rightly sends more than a stranger may."""
     if provider not in ctx.payments:
+        limit(ctx, request, "webhooks", ctx.settings.webhooks_per_minute)
         raise NotFound("There is no such payment provider here.")
     try:
         is_new = payments.receive(ctx, provider, dict(request.headers), body)
     except BadSignature as error:
+        limit(ctx, request, "webhooks", ctx.settings.webhooks_per_minute)
         money.note_refused(ctx, provider, "not signed by the vendor, or too long ago")
         raise Invalid("This event is not signed by the payment provider.", code="bad_signature") from error
     except ProviderError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -94,11 +95,49 @@ def _make_sqlite_durable(engine: sa.Engine, foreign_keys: bool) -> None:
         ):
             connection.execute(f"PRAGMA {pragma}").close()
 
+    turns = _Turns()
+    dialect: Any = engine.dialect
+    dialect.do_commit, dialect.do_rollback = turns.ending(dialect.do_commit), turns.ending(dialect.do_rollback)
+
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         # A deferred BEGIN that upgrades to a write fails at once under concurrency (measured: 711 of 800).
-        reads_only = connection.get_execution_options().get("reads_only", False)
-        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("reads_only", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        turns.take(connection.connection.dbapi_connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class _Turns:
+    """Writers of one process, one after the other, each woken when its turn comes.
+
+    SQLite itself lets them sleep and look again, ever longer up to 100 ms (sqliteDefaultBusyCallback): who is unlucky
+    waits for seconds. Other processes still meet there. A turn that is not ended is passed over after BUSY_TIMEOUT_MS.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Lock()
+        self._holder: object = None
+
+    def take(self, connection: object) -> None:
+        """Wait for this connection's turn to write."""
+        self._free.acquire(timeout=BUSY_TIMEOUT_MS / 1000)
+        self._holder = connection
+
+    def ending(self, verb: Callable[[Any], None]) -> Callable[[Any], None]:
+        """`verb` (commit or rollback), after which the next one writes."""
+
+        def end(connection: Any) -> None:
+            try:
+                verb(connection)
+            finally:
+                held = getattr(connection, "dbapi_connection", connection)
+                if held is not None and held is self._holder:
+                    self._holder = None
+                    self._free.release()
+
+        return end
 
 
 class Database:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,3 +93,28 @@ def test_lock_admits_one_at_a_time(db: Database):
         thread.join()
     assert max(most) == 1
     assert len(most) == 8
+
+
+def test_writers_of_a_process_wait_their_turn_and_nobody_is_forgotten(db: Database) -> None:
+    """Each of many threads gets to write, also when others fail or roll back between them."""
+    with db.tx() as tx:
+        tx.execute(sa.text("CREATE TABLE turn (n INTEGER)"))
+    waits: list[float] = []
+
+    def write(number: int) -> None:
+        for again in range(10):
+            began = time.monotonic()
+            with contextlib.suppress(ZeroDivisionError), db.tx() as tx:
+                tx.execute(sa.text("INSERT INTO turn VALUES (:n)"), {"n": number})
+                waits.append(time.monotonic() - began)
+                if (number + again) % 5 == 0:
+                    raise ZeroDivisionError
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with db.read() as tx:
+        assert tx.scalar(sa.text("SELECT count(*) FROM turn")) == 80
+    assert len(waits) == 100
