@@ -51,21 +51,20 @@ def _is_returning(db: Session, instance: Instance) -> bool:
     left = reasons(instance)
     if instance.deletion_asked_at is not None or left not in ([], [Reason.PAYMENT]):
         return False
-    if not left:
-        under_way = operations.under_way(db, instance.id)
-        return under_way is not None and under_way.kind == "resume"
+    if not left:  # nothing holds it: it is starting, or is about to
+        return True
     checkout, subscription = checkouts.of_instance(db, instance.id), subscriptions.of_instance(db, instance.id)
     is_paid = subscription is not None and subscription.state in ("active", "trialing")
     return is_paid or (checkout is not None and checkout.state == "open")
 
 
 def _of_return(db: Session, instance: Instance) -> dict[str, Any]:
-    operation = operations.under_way(db, instance.id)
+    operation = operations.latest(db, instance.id, "resume")
     return {
         "state": instance.state,
         "headline": "Bringing the assistant back",
         "detail": "As soon as the payment is confirmed, it starts with everything it knows.",
-        "steps": _steps(db, operation if operation and operation.kind == "resume" else None, "resume"),
+        "steps": _steps(db, operation if operation and operation.state in ("queued", "running") else None, "resume"),
         "is_over": False,
     }
 
