@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
+from clawhaven.core.audit import AuditEntry
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Capability, ListedSubscription
 from clawhaven.workflows.reconcile import Finding
@@ -28,7 +30,12 @@ LATE = timedelta(days=2)
 MOST_CHECKOUTS = 50
 """Checkouts that are asked about in one look, the newest first: each is a call."""
 
+REPAIRED = (timedelta(hours=26), timedelta(hours=1))
+"""A repair that was done between these times ago (the last nightly one, not the one just asked for) should be seen."""
+
 SETTLE = "settle"
+REPAIR_ACTION = "money.settle"
+"""The audit log's word for a settling that was asked for as a repair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def compare_subscriptions(ctx: Context) -> list[Difference]:
         taken = {row.checkout_id for row in known.values()}
         found += [_unknown(name, one, opened, taken) for one in listed if one.reference not in known]
         found += _otherwise(ctx.clock.now(), name, listed, known)
-    return found
+    return _doubt(ctx, found)
 
 
 def find_paid_checkouts(ctx: Context) -> list[Difference]:
@@ -97,7 +104,25 @@ def find_paid_checkouts(ctx: Context) -> list[Difference]:
         if seen.checkout_state == "paid":
             problem = f"paid at {row.provider} and {row.state} here"
             found.append(_settle(row.id, problem, row.id, row.account_id))
-    return found
+    return _doubt(ctx, found)
+
+
+def _doubt(ctx: Context, found: list[Difference]) -> list[Difference]:
+    """The same differences; those that an earlier settling did not remove are for a person."""
+    oldest, youngest = (ctx.clock.now() - age for age in REPAIRED)
+    targets = sorted({one.target for one in found if one.mend == SETTLE})
+    settled = select(AuditEntry.subject).where(
+        AuditEntry.action == REPAIR_ACTION, AuditEntry.at > oldest, AuditEntry.at < youngest
+    )
+    with ctx.db.read() as db:
+        tried = set(db.scalars(settled.where(AuditEntry.subject.in_(targets)))) if targets else set[str]()
+    repair = "none; settling it did not help. Look for it at the vendor"
+    return [
+        dataclasses.replace(one, repair=repair, mend="", target="")
+        if one.mend == SETTLE and one.target in tried
+        else one
+        for one in found
+    ]
 
 
 def _without_vendor(ctx: Context) -> list[Difference]:
@@ -144,6 +169,10 @@ def _otherwise(
                 found.append(Difference(row.id, problem, "none; cancel it at the vendor", account_id=row.account_id))
         elif state == row.state or row.created_at > now - YOUNG:
             continue
+        elif state is not None and state not in set(SubscriptionState):
+            problem = f'{row.state} here and "{state}" at {name}, a state we do not know'
+            repair = "none; look at the vendor what it means, and tell the developers"
+            found.append(Difference(row.id, problem, repair, account_id=row.account_id))
         elif row.checked_at < now - UNANSWERED:
             problem = f"{row.state} here, {state or 'gone'} at {name}, which has not answered for it for a day"
             found.append(Difference(row.id, problem, "none; look for it at the vendor", account_id=row.account_id))
