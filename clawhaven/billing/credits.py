@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
@@ -17,6 +17,8 @@ from clawhaven.ledger.entries import insert_once
 
 SOURCES = {"period": "included_credit", "coupon": "coupon", "operator": "credit"}
 """Where credit comes from, and the kind of its ledger entry."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def grant(
@@ -70,6 +72,11 @@ def is_granted(db: Session, key: str) -> bool:
     return db.scalar(select(CreditGrant.id).where(CreditGrant.key == key)) is not None
 
 
+def find(db: Session, key: str) -> CreditGrant | None:
+    """What was granted under this key."""
+    return db.scalars(select(CreditGrant).where(CreditGrant.key == key)).one_or_none()
+
+
 def due(db: Session, now: datetime, limit: int = 200) -> list[CreditGrant]:
     """Grants whose time is over and that were not taken back yet."""
     is_due = (CreditGrant.expires_at <= now, CreditGrant.expired_at.is_(None))
@@ -82,17 +89,39 @@ def expire(db: Session, grant_id: str, wallet_id: str, now: datetime) -> int:
     Never more than the balance without what is held, so never below zero; the floor does not protect it. Credit is
     spent before topped-up money, and of several credits the one that expires first.
     """
-    ended = db.execute(
+    row = _end(db, (CreditGrant.id == grant_id) & (CreditGrant.expires_at <= now), now)
+    if row is None or row.expires_at is None:
+        return 0
+    return _take(db, row, wallet_id, row.expires_at, now, "Unused credit expired")
+
+
+def take_back(db: Session, key: str, wallet_id: str, now: datetime, note: str) -> int:
+    """Take back what is left of the grant with this key before its time, once; returns how much, in micro-dollars.
+
+    For what it was given for being paid back. Zero too when there is no such grant, or it is over already. The same
+    rules as for `expire`. `note` is what the customer reads.
+    """
+    row = _end(db, CreditGrant.key == key, now)
+    if row is None:
+        return 0
+    # Usage of this very moment was before.
+    return _take(db, row, wallet_id, now + timedelta(microseconds=1), now, note)
+
+
+def _end(db: Session, which: ColumnElement[bool], now: datetime) -> CreditGrant | None:
+    """End a grant; None when it is over already, or there is none."""
+    grant_id = db.scalar(
         update(CreditGrant)
-        .where(CreditGrant.id == grant_id, CreditGrant.expires_at <= now, CreditGrant.expired_at.is_(None))
+        .where(which, CreditGrant.expired_at.is_(None))
         .values(expired_at=now)
         .returning(CreditGrant.id)
         .execution_options(synchronize_session="fetch")
-    ).first()
-    if ended is None:
-        return 0
-    row = db.get_one(CreditGrant, grant_id, populate_existing=True)
-    left = _left(db, row, wallet_id)
+    )
+    return None if grant_id is None else db.get_one(CreditGrant, grant_id, populate_existing=True)
+
+
+def _take(db: Session, row: CreditGrant, wallet_id: str, until: datetime, now: datetime, note: str) -> int:
+    left = _left(db, row, wallet_id, until)
     if left <= 0:
         return 0
     taken = ledger.debit_at_most(
@@ -104,7 +133,7 @@ def expire(db: Session, grant_id: str, wallet_id: str, now: datetime) -> int:
         kind="credit_expired",
         to="credits",
         ref=row.id,
-        note="Unused credit expired",
+        note=note,
     )
     row.expired_micros = taken
     db.flush()
@@ -113,12 +142,13 @@ def expire(db: Session, grant_id: str, wallet_id: str, now: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A credit and the time in which it could be used."""
+    """A credit and the time in which it could be used. `expires_at`: when it was to end, if it was ended before."""
 
     id: str
     since: datetime
     until: datetime
     amount_micros: int
+    expires_at: datetime | None = None
 
 
 def overlapping(spans: Sequence[Span], target: Span) -> list[Span]:
@@ -128,7 +158,7 @@ def overlapping(spans: Sequence[Span], target: Span) -> list[Span]:
     while True:
         more = {one for one in spans if one.until > since and one.since < target.until} - chosen
         if not more:
-            return sorted(chosen, key=lambda one: (one.until, one.since, one.id))
+            return sorted(chosen, key=lambda one: (one.expires_at or one.until, one.since, one.id))
         chosen |= more
         since = min(one.since for one in chosen)
 
@@ -146,11 +176,12 @@ def left_of(target: Span, spans: Sequence[Span], used: Sequence[tuple[datetime, 
     return rest[target.id]
 
 
-def _left(db: Session, row: CreditGrant, wallet_id: str) -> int:
-    known = db.scalars(
-        select(CreditGrant).where(CreditGrant.account_id == row.account_id, CreditGrant.expires_at.is_not(None))
-    )
-    every = {one.id: Span(one.id, one.granted_at, one.expires_at, one.amount_micros) for one in known if one.expires_at}
+def _left(db: Session, row: CreditGrant, wallet_id: str, until: datetime) -> int:
+    """What is left of a grant at `until`. Credit that does not expire is spent last, and so bears on its like alone."""
+    query = select(CreditGrant).where(CreditGrant.account_id == row.account_id)
+    if row.expires_at is not None:
+        query = query.where(CreditGrant.expires_at.is_not(None))
+    every = {one.id: _span(one, until if one.id == row.id else one.expired_at) for one in db.scalars(query)}
     target = every[row.id]
     spans = overlapping(list(every.values()), target)
     moments = {moment for one in spans for moment in (one.since, one.until) if moment <= target.until}
@@ -159,6 +190,11 @@ def _left(db: Session, row: CreditGrant, wallet_id: str) -> int:
         for begin, end in pairwise(sorted(moments))
     ]
     return left_of(target, spans, used)
+
+
+def _span(row: CreditGrant, ended_at: datetime | None) -> Span:
+    planned = row.expires_at or _NEVER
+    return Span(row.id, row.granted_at, min(planned, ended_at or planned), row.amount_micros, planned)
 
 
 def of_account(db: Session, account_id: str) -> list[CreditGrant]:

@@ -5,7 +5,8 @@ The balance itself is the ledger's (account kind `wallet`); its floor is the ope
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.billing.models import Cover, Subscription, Wallet
+from clawhaven.billing.checkouts import Kind
+from clawhaven.billing.models import Checkout, Cover, Receipt, Subscription, Wallet
 from clawhaven.billing.subscriptions import ENTITLED
 
 KIND = "wallet"
@@ -23,6 +25,13 @@ KIND = "wallet"
 
 CREDIT_IN_FLIGHT = timedelta(minutes=1)
 """A credit booked so long before a refusal may not have been visible to it yet; it counts as the later one."""
+
+
+DISPUTE = "dispute:"
+"""What is set aside for a receipt has this and its id as its key in the ledger."""
+
+DISPUTE_LIFE = timedelta(days=366)
+"""Banks decide long before; what is looked at is renewed."""
 
 
 class Level(StrEnum):
@@ -43,12 +52,21 @@ class Auto(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a level is judged by, in micro-dollars. `is_refused`: a call was refused since the last credit."""
+    """What a level is judged by, in micro-dollars. `is_refused`: a call was refused since the last credit.
+
+    `held_micros` is all that is held; `disputed_micros` the part of it that is set aside for open disputes.
+    """
 
     balance_micros: int
     held_micros: int
     floor_micros: int
     is_refused: bool = False
+    disputed_micros: int = 0
+
+    @property
+    def own_micros(self) -> int:
+        """The balance without what is disputed."""
+        return self.balance_micros - self.disputed_micros
 
 
 def level_of(standing: Standing, margin_micros: int) -> Level:
@@ -56,8 +74,8 @@ def level_of(standing: Standing, margin_micros: int) -> Level:
 
     A refusal counts only while nothing is held: what is held may come back.
     """
-    left = standing.balance_micros - standing.floor_micros
-    if left <= 0 or (standing.is_refused and standing.held_micros == 0):
+    left = standing.own_micros - standing.floor_micros
+    if left <= 0 or (standing.is_refused and standing.held_micros == standing.disputed_micros):
         return Level.DEPLETED
     return Level.LOW if left < margin_micros else Level.OK
 
@@ -85,7 +103,8 @@ def standing(db: Session, account_id: str) -> Standing | None:
         return None
     row = find(db, account_id)
     is_refused = row is not None and row.refused_at is not None and not has_credit_since(db, account_id, row.refused_at)
-    return Standing(found.balance_micros, found.held_micros, found.floor_micros or 0, is_refused)
+    disputed = set_aside(db, account_id).get(account_id, 0)
+    return Standing(found.balance_micros, found.held_micros, found.floor_micros or 0, is_refused, disputed)
 
 
 def has_credit_since(db: Session, account_id: str, refused_at: datetime) -> bool:
@@ -104,7 +123,7 @@ def mark_refused(db: Session, account_id: str, now: datetime) -> bool:
     """Note that a call was refused for want of credit; the first one counts. False: noted before, or calls under way
     hold money that may come back."""
     found = ledger.balances(db, KIND, account_id).get(account_id)
-    if found is None or found.held_micros > 0:
+    if found is None or found.held_micros > set_aside(db, account_id).get(account_id, 0):
         return False
     ensure(db, account_id, now)
     return _set(db, account_id, Wallet.refused_at.is_(None), refused_at=now)
@@ -113,6 +132,40 @@ def mark_refused(db: Session, account_id: str, now: datetime) -> bool:
 def forget_refusal(db: Session, account_id: str, refused_at: datetime) -> bool:
     """Credit came since then."""
     return _set(db, account_id, Wallet.refused_at == refused_at, refused_at=None)
+
+
+def disputed_topups(db: Session, account_id: str | None = None) -> list[Receipt]:
+    """Payments for top-ups whose dispute is open; of one account, or of all."""
+    query = (
+        select(Receipt)
+        .join(Checkout, Checkout.id == Receipt.checkout_id)
+        .where(Receipt.dispute == "open", Checkout.kind != Kind.SUBSCRIPTION)
+    )
+    if account_id is not None:
+        query = query.where(Receipt.account_id == account_id)
+    return list(db.scalars(query.order_by(Receipt.created_at, Receipt.id)))
+
+
+def set_aside(db: Session, account_id: str | None = None) -> dict[str, int]:
+    """Account -> what is set aside for its open disputes, in micro-dollars."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for one in ledger.held_under(db, DISPUTE, account_id):
+        found[one.owner_id] += one.amount_micros
+    return found
+
+
+def keep_aside(db: Session, account_id: str, wallet_id: str, amounts: Mapping[str, int], now: datetime) -> None:
+    """Set aside what is disputed (receipt -> micro-dollars) as far as it is there and not in use; all else comes free.
+
+    What comes free is as good as a credit: a refusal noted before is forgotten.
+    """
+    before = ledger.held_under(db, DISPUTE, account_id)
+    known = {one.key.split(":")[1] for one in before}
+    for receipt_id in sorted(known | amounts.keys(), key=lambda one: (one in amounts, one)):
+        until = now + DISPUTE_LIFE
+        ledger.keep_held(db, f"{DISPUTE}{receipt_id}", wallet_id, amounts.get(receipt_id, 0), until, now=now)
+    if set_aside(db, account_id).get(account_id, 0) < sum(one.amount_micros for one in before):
+        _set(db, account_id, Wallet.refused_at.is_not(None), refused_at=None)
 
 
 def change_level(db: Session, row: Wallet, level: Level, now: datetime) -> bool:

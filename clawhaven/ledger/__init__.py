@@ -10,6 +10,7 @@ from clawhaven.ledger.balance import (
     Line,
     Page,
     account_of,
+    amount_of,
     balance,
     balances,
     check_books,
@@ -28,16 +29,18 @@ from clawhaven.ledger.entries import (
     set_floor,
     set_floors,
 )
-from clawhaven.ledger.reservations import Settlement, expire, hold, release, settle
+from clawhaven.ledger.reservations import Held, Settlement, expire, held_under, hold, keep_held, release, settle
 
 __all__ = [
     "Balance",
+    "Held",
     "Line",
     "Page",
     "Posted",
     "Posting",
     "Settlement",
     "account_of",
+    "amount_of",
     "balance",
     "balances",
     "check_books",
@@ -45,7 +48,9 @@ __all__ = [
     "debit",
     "debit_at_most",
     "expire",
+    "held_under",
     "hold",
+    "keep_held",
     "list_entries",
     "open_account",
     "platform_account",

@@ -89,6 +89,13 @@ def sum_moved(
     return int(db.execute(query).scalar_one())
 
 
+def amount_of(db: Session, entry_id: str, ledger_account_id: str) -> int:
+    """What an entry moved of an account, in micro-dollars."""
+    total = sa.func.coalesce(sa.func.sum(LedgerPosting.amount_micros), 0)
+    is_this = (LedgerPosting.entry_id == entry_id, LedgerPosting.ledger_account_id == ledger_account_id)
+    return int(db.execute(sa.select(total).where(*is_this)).scalar_one())
+
+
 def account_of(db: Session, kind: str, owner_id: str) -> str | None:
     """The id of an owner's account of this kind, or None."""
     return db.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -65,6 +66,63 @@ def hold(
         if held is None:
             refuse(db, ledger_account_id, amount_micros)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is set aside under a key, and of whose account."""
+
+    key: str
+    owner_id: str
+    amount_micros: int
+
+
+def keep_held(
+    db: Session, key: str, ledger_account_id: str, amount_micros: int, expires_at: datetime, *, now: datetime
+) -> int:
+    """Make what is set aside under `key` this amount, as far as the floor and other holds leave it; returns how much
+    it is then. Zero gives all of it back. For what lasts and changes, unlike `hold`.
+
+    What is added later has keys of its own (`key:2`, `key:3` …); with half of its time gone it is set aside anew.
+    """
+    if amount_micros < 0:
+        raise ValueError("a hold cannot be negative")
+    row, account = Reservation, LedgerAccount
+    with db.begin_nested():
+        _take(db, ledger_account_id)
+        is_mine = sa.or_(row.key == key, row.key.startswith(f"{key}:", autoescape=True))
+        is_held = sa.and_(row.ledger_account_id == ledger_account_id, row.state == ReservationState.HELD.value)
+        mine = db.execute(sa.select(row.key, row.amount_micros, row.expires_at).where(is_held, is_mine)).all()
+        held = int(sum(one.amount_micros for one in mine))
+        if held > amount_micros or any(one.expires_at < now + (expires_at - now) / 2 for one in mine):
+            for one in mine:
+                release(db, one.key)
+            held = 0
+        figures = sa.select(account.balance_micros, account.held_micros, account.floor_micros)
+        found = db.execute(figures.where(account.id == ledger_account_id)).one()
+        missing = amount_micros - held
+        if found.floor_micros is not None:
+            missing = min(missing, (found.balance_micros or 0) - found.held_micros - found.floor_micros)
+        if missing <= 0:
+            return held
+        names = (key if number == 1 else f"{key}:{number}" for number in count(1))
+        unused = next(name for name in names if db.scalar(sa.select(row.id).where(row.key == name)) is None)
+        hold(db, unused, ledger_account_id, missing, expires_at, now=now)
+        return held + missing
+
+
+def held_under(db: Session, prefix: str, owner_id: str | None = None) -> list[Held]:
+    """What is set aside under keys that begin so; of one owner, or of all."""
+    row, account = Reservation, LedgerAccount
+    query = (
+        sa.select(row.key, account.owner_id, row.amount_micros)
+        .join(account, account.id == row.ledger_account_id)
+        .where(row.state == ReservationState.HELD.value, row.key.startswith(prefix, autoescape=True))
+        .order_by(row.key)
+    )
+    if owner_id is not None:
+        query = query.where(account.owner_id == owner_id)
+    return [Held(*found) for found in db.execute(query)]
 
 
 def settle(

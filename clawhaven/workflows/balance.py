@@ -17,7 +17,7 @@ from clawhaven.billing.models import Checkout, Wallet
 from clawhaven.billing.wallet import Auto, Level, Standing
 from clawhaven.context import Context
 from clawhaven.core import audit
-from clawhaven.core.errors import Invalid
+from clawhaven.core.errors import Conflict, Invalid
 from clawhaven.core.money import MICROS_PER_CENT, MICROS_PER_DOLLAR, format_usd
 from clawhaven.instances import states
 from clawhaven.instances.models import Instance
@@ -25,13 +25,14 @@ from clawhaven.instances.states import Reason, State
 from clawhaven.metering import PlanMode
 from clawhaven.notices import wallet as letters_of
 from clawhaven.ports.payments import Capability, Payments
-from clawhaven.workflows import access, engine, letters, lifecycle
+from clawhaven.workflows import access, disputes, engine, letters, lifecycle
 from clawhaven.workflows.engine import enqueue
 
 ACTOR = "system"
 MAX_MICROS = 100_000 * MICROS_PER_DOLLAR
 DECLINED = "The payment method was declined."
 UNANSWERED = "The payment provider did not answer."
+DISPUTED = "One of your payments is disputed."
 
 
 def look(db: Session, ctx: Context, account_id: str) -> None:
@@ -40,6 +41,7 @@ def look(db: Session, ctx: Context, account_id: str) -> None:
     Any number of times, in any order: what was told is not told again. Only accounts with a running metered
     subscription are judged; nothing of another is kept suspended for its balance.
     """
+    is_disputed = disputes.set_aside(db, ctx, account_id)
     standing = wallet.standing(db, account_id)
     if standing is None:
         return
@@ -58,7 +60,7 @@ def look(db: Session, ctx: Context, account_id: str) -> None:
     if row.refused_at is not None and not standing.is_refused:
         wallet.forget_refusal(db, account_id, row.refused_at)
     if is_judged:
-        _follow_auto(db, ctx, row, standing, level, now)
+        _follow_auto(db, ctx, row, standing, level, now, is_disputed=is_disputed)
 
 
 def metered_plans(ctx: Context) -> list[str]:
@@ -71,9 +73,9 @@ def needs_look(ctx: Context, row: Wallet | None, standing: Standing, is_judged: 
     if row is None:
         return is_judged
     level = wallet.level_of(standing, ctx.settings.micros("low_balance_margin")) if is_judged else Level.OK
-    if level != row.level or level == Level.DEPLETED or row.refused_at is not None:
+    if level != row.level or level == Level.DEPLETED or row.refused_at is not None or standing.disputed_micros:
         return True
-    is_below = standing.balance_micros < row.auto_threshold_micros
+    is_below = standing.own_micros < row.auto_threshold_micros
     return row.is_auto and (row.auto_state == Auto.FIRED or is_below == (row.auto_state == Auto.ARMED))
 
 
@@ -107,7 +109,9 @@ def _suspend_and_resume(db: Session, ctx: Context, account_id: str, is_over: boo
 
 
 def _tell(db: Session, ctx: Context, row: Wallet, level: Level, standing: Standing, *, has_resumed: bool) -> None:
-    brand, balance = ctx.settings.brand_name, format_usd(standing.balance_micros)
+    brand, balance = ctx.settings.brand_name, format_usd(standing.own_micros)
+    if standing.disputed_micros:
+        balance += f" (without {format_usd(standing.disputed_micros)} that is set aside while a payment is disputed)"
     line = format_usd(standing.floor_micros)
     if level == Level.DEPLETED:
         minutes = ctx.settings.depleted_grace_minutes
@@ -125,8 +129,10 @@ def _tell(db: Session, ctx: Context, row: Wallet, level: Level, standing: Standi
     letters.post(db, ctx, f"wallet:{row.account_id}:{row.episode + 1}", letter, row.account_id)
 
 
-def _follow_auto(db: Session, ctx: Context, row: Wallet, standing: Standing, level: Level, now: datetime) -> None:
-    is_below = standing.balance_micros < row.auto_threshold_micros or level == Level.DEPLETED
+def _follow_auto(
+    db: Session, ctx: Context, row: Wallet, standing: Standing, level: Level, now: datetime, *, is_disputed: bool
+) -> None:
+    is_below = standing.own_micros < row.auto_threshold_micros or level == Level.DEPLETED
     charge = charge_of(db, row) if row.auto_state == Auto.FIRED else None
     if charge is not None and charge.kind == Kind.AUTO_TOPUP:
         if charge.state == CheckoutState.OPEN:
@@ -138,13 +144,16 @@ def _follow_auto(db: Session, ctx: Context, row: Wallet, standing: Standing, lev
         if row.auto_state != Auto.ARMED:
             wallet.rearm(db, row.account_id)
     elif row.is_auto and row.auto_state == Auto.ARMED:
-        _fire(db, ctx, row, now)
+        _fire(db, ctx, row, now, is_disputed=is_disputed)
 
 
-def _fire(db: Session, ctx: Context, row: Wallet, now: datetime) -> None:
+def _fire(db: Session, ctx: Context, row: Wallet, now: datetime, *, is_disputed: bool) -> None:
     """Once per crossing: the state, the checkout and the workflow that charges are one transaction."""
     number = wallet.fire(db, row.account_id)
     if number is None:
+        return
+    if is_disputed:
+        _give_up(db, ctx, row.account_id, number, row.auto_amount_micros, DISPUTED)
         return
     try:
         provider = check_topup(ctx, row.auto_amount_micros)
@@ -181,6 +190,15 @@ def charge_id(account_id: str, number: int) -> str:
 def charge_of(db: Session, row: Wallet) -> Checkout | None:
     """The checkout of the latest crossing; None before the first one, or where no vendor could be asked."""
     return db.get(Checkout, charge_id(row.account_id, row.auto_count), populate_existing=True)
+
+
+def withdraw(db: Session, ctx: Context, row: Wallet) -> None:
+    """The owner wants no automatic top-up any more: one that was not charged yet is not charged."""
+    charge = charge_of(db, row) if row.auto_state == Auto.FIRED else None
+    if charge is None or charge.kind != Kind.AUTO_TOPUP or charge.state != CheckoutState.OPEN or charge.reference:
+        return
+    checkouts.expire(db, charge.id, ctx.clock.now())
+    wallet.rearm(db, row.account_id)
 
 
 def fail_auto(db: Session, ctx: Context, charge: Checkout, why: str, confirm_url: str | None = None) -> bool:
@@ -243,6 +261,8 @@ def save_auto(
     access.wallet_of(db, ctx, account_id)
     wallet.ensure(db, account_id, now)
     wallet.save_auto(db, account_id, is_auto=is_auto, threshold_micros=threshold_micros, amount_micros=amount_micros)
+    if not is_auto:
+        withdraw(db, ctx, wallet.ensure(db, account_id, now))
     audit.record(
         db,
         now,
@@ -269,15 +289,17 @@ def give_credit(
     key: str,
     expires_at: datetime | None = None,
 ) -> bool:
-    """Credit from the operator, once per `key` (the request's Idempotency-Key). Raises Invalid naming the field."""
+    """Credit from the operator, once per `key` (the request's Idempotency-Key). Raises Invalid naming the field, and
+    Conflict where the key was used for another amount."""
     why, now = _check_reason(reason), ctx.clock.now()
     if not 0 < amount_micros <= MAX_MICROS:
         raise Invalid("A credit is positive and at most $100,000.", field="amount", reason="out of range")
     if expires_at is not None and expires_at <= now:
         raise Invalid("This time is over already.", field="expires_at", reason="in the past")
+    grant_key = f"operator:{account_id}:{key}"[:180]
     is_new = credits.grant(
         db,
-        key=f"operator:{account_id}:{key}"[:180],
+        key=grant_key,
         account_id=account_id,
         wallet_id=access.wallet_of(db, ctx, account_id),
         amount_micros=amount_micros,
@@ -290,6 +312,9 @@ def give_credit(
         amount = format_usd(amount_micros)
         audit.record(db, now, actor, "wallet.credit", account_id, account_id, amount=amount, reason=why)
         look(db, ctx, account_id)
+    else:
+        before = credits.find(db, grant_key)
+        _check_same(before.amount_micros if before else amount_micros, amount_micros)
     return is_new
 
 
@@ -306,8 +331,8 @@ def correct(
 ) -> bool:
     """Set the books right by a positive or negative amount, once per `key`.
 
-    Raises Invalid naming the field, and PaymentRequired when a negative one would go below what may be used, unless
-    the operator says `below_floor`.
+    Raises Invalid naming the field, Conflict for a key used for another amount, and PaymentRequired when a negative
+    one would go below what may be used, unless the operator says `below_floor`.
     """
     why, now = _check_reason(reason), ctx.clock.now()
     if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
@@ -328,6 +353,8 @@ def correct(
         amount = format_usd(amount_micros)
         audit.record(db, now, actor, "wallet.correction", account_id, account_id, amount=amount, reason=why)
         look(db, ctx, account_id)
+    else:
+        _check_same(ledger.amount_of(db, done.entry_id, wallet_id), amount_micros)
     return done.is_new
 
 
@@ -356,6 +383,11 @@ def redeem(db: Session, ctx: Context, account_id: str, code: str, actor: str) ->
     audit.record(db, now, actor, "wallet.coupon", account_id, account_id, coupon=coupon.id)
     look(db, ctx, account_id)
     return coupon.value
+
+
+def _check_same(before_micros: int, amount_micros: int) -> None:
+    if before_micros != amount_micros:
+        raise Conflict(f"This key was used before for {format_usd(before_micros)}; nothing was booked.", field="key")
 
 
 def _check_reason(reason: str) -> str:

@@ -1,16 +1,20 @@
-"""Disputes and payments that went back: the operator hears of each, once."""
+"""Disputes and payments that went back: the operator hears of each, once; a disputed top-up is not spent meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import wallet
 from clawhaven.billing.models import Receipt
 from clawhaven.context import Context
 from clawhaven.core.money import format_usd
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
 from clawhaven.notices import kinds, outbox
-from clawhaven.workflows import letters
+from clawhaven.workflows import access, letters, lifecycle
 
 
 def alert(db: Session, ctx: Context, receipts: Sequence[Receipt]) -> None:
@@ -30,3 +34,22 @@ def alert(db: Session, ctx: Context, receipts: Sequence[Receipt]) -> None:
             f" vendor's own site.\n\nSee {ctx.settings.base_url}/admin\n"
         )
         letters.post_to(db, ctx, key, kinds.alert(f"A payment of {amount} {what}", text), ctx.settings.support_address)
+
+
+def of_topups(db: Session, ctx: Context, account_id: str | None = None) -> list[Receipt]:
+    """Top-ups, of one account or of all, that do not count while they are disputed; none where the operator lets them
+    count (SUSPEND_ON_DISPUTE)."""
+    return wallet.disputed_topups(db, account_id) if ctx.settings.suspend_on_dispute else []
+
+
+def set_aside(db: Session, ctx: Context, account_id: str) -> bool:
+    """Hold what is disputed of an account's top-ups, and free what is not any more; True while some is disputed."""
+    disputed = of_topups(db, ctx, account_id)
+    if disputed or wallet.set_aside(db, account_id):
+        # Assistants first, the ledger after them: everybody who locks does so in this order.
+        mine = select(Instance.id).where(Instance.account_id == account_id, Instance.state != State.DELETED)
+        for instance_id in db.scalars(mine.order_by(Instance.id)).all():
+            lifecycle.locked(db, instance_id)
+        amounts = {one.id: one.amount_micros - one.refunded_micros for one in disputed}
+        wallet.keep_aside(db, account_id, access.wallet_of(db, ctx, account_id), amounts, ctx.clock.now())
+    return bool(disputed)

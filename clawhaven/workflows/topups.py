@@ -23,10 +23,11 @@ from clawhaven.core.db import lock
 from clawhaven.core.errors import AppError
 from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
+from clawhaven.notices import kinds
 from clawhaven.notices import wallet as letters_of
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import ChargeRequest
-from clawhaven.workflows import access, balance, checkout, engine, letters, payments
+from clawhaven.workflows import access, balance, checkout, disputes, engine, letters, payments
 from clawhaven.workflows.engine import StepFailed, step, workflow
 
 log = get_logger("clawhaven.wallet")
@@ -39,6 +40,9 @@ STUCK = timedelta(minutes=10)
 
 SWEEP = timedelta(minutes=1)
 """How often the sweep comes."""
+
+NOTHING_SAVED = "no_saved_method"
+"""A vendor's code for a customer without a method that can be charged."""
 
 NO_METHOD = "There is no payment method that can be charged."
 CONFIRM = "The bank wants the payment to be confirmed."
@@ -105,13 +109,29 @@ def send_link(checkout_id: str, number: int) -> bool:
 
 @step("charge_saved", attempts=4, wait_seconds=2)
 def charge(checkout_id: str) -> bool:
-    """Charge the saved method, once however often this runs. False: the vendor refuses for good; the owner is told."""
+    """Charge the saved method, once however often this runs. False: it is not wanted any more, or the vendor refuses.
+
+    Only the refusal that says that there is nothing to charge ends it. After any other an earlier try, whose answer was
+    lost, may have gone through: the checkout stays open for its event, and the operator is asked to look.
+    """
     ctx = engine.context()
     with ctx.db.read() as db:
         opened = checkouts.get(db, checkout_id)
         customer = customers.find(db, opened.account_id, opened.provider)
+        row = wallet.find(db, opened.account_id)
+        is_disputed = bool(disputes.of_topups(db, ctx, opened.account_id))
     if opened.reference is not None:
         return True
+    if opened.state != CheckoutState.OPEN:
+        return False
+    if row is None or not row.is_auto:
+        with ctx.db.tx() as db:
+            balance.withdraw(db, ctx, wallet.ensure(db, opened.account_id, ctx.clock.now()))
+        return False
+    if is_disputed:
+        with ctx.db.tx() as db:
+            _close(db, ctx, checkout_id, balance.DISPUTED)
+        return False
     request = ChargeRequest(
         key=opened.id,
         customer_reference=customer or "",
@@ -126,7 +146,10 @@ def charge(checkout_id: str) -> bool:
             raise
         log.warning("a charge was refused", checkout=checkout_id, code=error.code)
         with ctx.db.tx() as db:
-            _close(db, ctx, checkout_id, NO_METHOD)
+            if error.code == NOTHING_SAVED:
+                _close(db, ctx, checkout_id, NO_METHOD)
+            else:
+                _ask_operator(db, ctx, checkout_id, str(error))
         return False
     with ctx.db.tx() as db:
         checkouts.attach(db, checkout_id, made.reference, made.url)
@@ -135,7 +158,10 @@ def charge(checkout_id: str) -> bool:
 
 @step("see_charge", attempts=4, wait_seconds=2)
 def see_charge(checkout_id: str) -> str:
-    """How the charge ended. Declined, or waiting for the customer: told once. The books follow by settlement."""
+    """How the charge ended. Declined, or waiting for the customer: told once. The books follow by settlement.
+
+    `processing`: the money is on its way, there is nothing to tell.
+    """
     ctx = engine.context()
     with ctx.db.read() as db:
         opened = checkouts.get(db, checkout_id)
@@ -144,7 +170,7 @@ def see_charge(checkout_id: str) -> str:
         known = checkouts.get(db, checkout_id)
         if seen.checkout_state == "open":
             balance.fail_auto(db, ctx, known, CONFIRM, known.url or balance.topup_url(ctx))
-        elif seen.checkout_state != "paid":
+        elif seen.checkout_state not in ("paid", "processing"):
             balance.fail_auto(db, ctx, known, balance.DECLINED)
         payments.ask_settle(db, ctx, checkout_id)
     return seen.checkout_state
@@ -156,6 +182,20 @@ def _close(db: Session, ctx: Context, checkout_id: str, why: str) -> None:
     balance.fail_auto(db, ctx, known, why)
     if known.state == CheckoutState.OPEN:
         checkouts.expire(db, checkout_id, ctx.clock.now())
+
+
+def _ask_operator(db: Session, ctx: Context, checkout_id: str, why: str) -> None:
+    """Whether it was charged is not known: somebody has to look. Told once."""
+    known = checkouts.get(db, checkout_id)
+    amount = format_usd(known.amount_micros)
+    text = (
+        f"The automatic top-up {known.id} of {amount} was refused by {known.provider}: {why}\n\n"
+        f"Account: {known.account_id}\nAn earlier try may have gone through: please look at the vendor's own site. A"
+        " payment that is there is booked by its event. Otherwise it is tried again under the same key for a day; then"
+        f" the customer is told that it did not work.\n\nSee {ctx.settings.base_url}/admin\n"
+    )
+    letter = kinds.alert(f"An automatic top-up of {amount} needs a look", text)
+    letters.post_to(db, ctx, f"charge-unclear:{known.id}", letter, ctx.settings.support_address)
 
 
 @workflow("sweep_wallets")
@@ -184,13 +224,16 @@ def sweep(ctx: Context) -> int:
         found = ledger.balances(db, wallet.KIND)
         rows = wallet.rows(db)
         judged = wallet.metered_accounts(db, balance.metered_plans(ctx))
+        disputed = {receipt.account_id for receipt in disputes.of_topups(db, ctx)}
+        aside = wallet.set_aside(db)
     wanted = [
         account_id
         for account_id, known in sorted(found.items())
-        if balance.needs_look(
+        if account_id in disputed
+        or balance.needs_look(
             ctx,
             rows.get(account_id),
-            Standing(known.balance_micros, known.held_micros, known.floor_micros or 0),
+            Standing(known.balance_micros, known.held_micros, known.floor_micros or 0, False, aside.get(account_id, 0)),
             account_id in judged,
         )
     ]
@@ -213,7 +256,8 @@ def _ask_for_charge(ctx: Context, account_id: str) -> None:
         if row is None or charge is None or charge.state != CheckoutState.OPEN or charge.kind != Kind.AUTO_TOPUP:
             return
         tries, rest = divmod(now - charge.created_at, STUCK)
-        if tries < 1 or rest >= SWEEP:
+        # Vendors keep a key for a day: after that nothing is tried under it again.
+        if tries < 1 or rest >= SWEEP or now >= charge.created_at + checkouts.LIFE - STUCK:
             return
         if charge.reference is None:
             balance.ask_charge(db, ctx, charge, row.auto_count, again=str(tries))

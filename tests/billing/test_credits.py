@@ -66,6 +66,12 @@ class Purse:
             assert ledger.check_books(tx) == []
         return taken
 
+    def take_back(self, key: str, at: datetime) -> int:
+        with self.db.tx() as tx:
+            taken = credits.take_back(tx, key, self.id, at, "The period was paid back")
+            assert ledger.check_books(tx) == []
+        return taken // DOLLAR
+
     def balance(self) -> float:
         with self.db.read() as tx:
             return ledger.balance(tx, self.id).balance_micros / DOLLAR
@@ -161,6 +167,54 @@ def test_the_next_period_granted_late_or_early_keeps_both_exact(purse: Purse) ->
     purse.use(1, NOW + 40 * DAY)
     assert purse.expire(NOW + 60 * DAY) == [9]
     assert purse.balance() == 100
+
+
+def test_credit_is_taken_back_before_its_time_once(purse: Purse) -> None:
+    purse.top_up(20)
+    purse.grant("p", 10, NOW, NOW + 30 * DAY)
+    purse.use(4, NOW + DAY)
+    assert purse.take_back("q", NOW + 2 * DAY) == 0, "there is no such credit"
+    purse.use(1, NOW + 2 * DAY)
+    assert [purse.take_back("p", NOW + 2 * DAY), purse.take_back("p", NOW + 3 * DAY)] == [5, 0]
+    assert purse.expire(NOW + 31 * DAY) == []
+    assert purse.balance() == 20
+    with purse.db.read() as tx:
+        line = ledger.list_entries(tx, purse.account_id).lines[0]
+        (grant,) = credits.of_account(tx, purse.account_id)
+    assert (line.kind, line.note) == ("credit_expired", "The period was paid back")
+    assert grant.expired_micros == 5 * DOLLAR
+
+
+def test_taking_back_keeps_the_order_in_which_credit_is_spent(purse: Purse) -> None:
+    """The short one is spent before the long one, also once the long one was ended first."""
+    purse.grant("long", 10, NOW, NOW + 30 * DAY)
+    purse.grant("short", 10, NOW, NOW + 20 * DAY)
+    purse.use(5, NOW + DAY)
+    assert purse.take_back("long", NOW + 10 * DAY) == 10
+    purse.use(2, NOW + 11 * DAY)
+    assert purse.expire(NOW + 20 * DAY) == [3]
+    assert purse.balance() == 0
+
+
+def test_credit_that_rolls_over_is_taken_back_as_far_as_the_older_is_spent(purse: Purse) -> None:
+    purse.top_up(50)
+    purse.grant("one", 10, NOW, None)
+    purse.grant("two", 10, NOW + DAY, None)
+    purse.grant("gift", 10, NOW + DAY, NOW + 30 * DAY)
+    purse.use(24, NOW + 2 * DAY)
+    assert purse.take_back("two", NOW + 3 * DAY) == 6
+    assert purse.take_back("one", NOW + 3 * DAY) == 0
+    assert purse.expire(NOW + 30 * DAY) == [0]
+    assert purse.balance() == 50
+
+
+def test_credit_is_taken_back_without_what_is_held_or_gone(purse: Purse) -> None:
+    purse.grant("p", 10, NOW, NOW + 30 * DAY)
+    purse.use(3, NOW + DAY, kind="correction")
+    with purse.db.tx() as tx:
+        ledger.set_floor(tx, purse.id, 0)
+        ledger.hold(tx, "call", purse.id, 5 * DOLLAR, NOW + 2 * DAY, now=NOW)
+    assert purse.take_back("p", NOW + DAY) == 2
 
 
 def test_many_sweeps_at_once_take_it_back_once(purse: Purse) -> None:

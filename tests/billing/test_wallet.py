@@ -110,6 +110,27 @@ def test_a_refusal_while_calls_hold_money_is_not_want_of_credit(db: Database) ->
         assert wallet.standing(tx, "acc_nobody") is None
 
 
+def test_what_is_disputed_is_neither_ones_own_nor_under_way(db: Database) -> None:
+    assert wallet.level_of(Standing(30 * DOLLAR, 20 * DOLLAR, 10 * DOLLAR, False, 20 * DOLLAR), 0) == Level.DEPLETED
+    refused = Standing(40 * DOLLAR, 20 * DOLLAR, 10 * DOLLAR, True, 20 * DOLLAR)
+    assert wallet.level_of(refused, 0) == Level.DEPLETED
+    account_id, wallet_id = make(db, 42)
+    with db.tx() as tx:
+        wallet.keep_aside(tx, account_id, wallet_id, {"rcp_a": 20 * DOLLAR, "rcp_b": 90 * DOLLAR}, LATER)
+        assert wallet.set_aside(tx) == {account_id: 32 * DOLLAR}, "as far as the floor leaves it"
+        assert wallet.mark_refused(tx, account_id, LATER), "no call holds anything"
+        standing = wallet.standing(tx, account_id)
+        assert standing == Standing(42 * DOLLAR, 32 * DOLLAR, 10 * DOLLAR, True, 32 * DOLLAR)
+        assert standing.own_micros == 10 * DOLLAR
+        wallet.keep_aside(tx, account_id, wallet_id, {"rcp_b": 90 * DOLLAR}, LATER)
+        assert wallet.is_marked(tx, account_id), "nothing came free: the other one takes it"
+        wallet.keep_aside(tx, account_id, wallet_id, {}, LATER)
+        assert not wallet.is_marked(tx, account_id)
+        assert wallet.standing(tx, account_id) == Standing(42 * DOLLAR, 0, 10 * DOLLAR)
+        assert wallet.disputed_topups(tx) == []
+        assert ledger.check_books(tx) == []
+
+
 def test_a_level_changes_once_per_episode(db: Database) -> None:
     account_id, _ = make(db)
     with db.tx() as tx:

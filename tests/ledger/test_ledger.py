@@ -167,6 +167,39 @@ def test_expiry_frees_holds_once_and_a_late_settlement_still_charges(db: Databas
     assert_books_balance(db)
 
 
+def test_what_is_kept_held_follows_its_amount_as_far_as_there_is(db: Database) -> None:
+    wallet = wallet_with(db, 30, floor_micros=10 * MICROS_PER_DOLLAR)
+    year = timedelta(days=366)
+
+    def keep(dollars: int, at: datetime = NOW) -> int:
+        with db.tx() as tx:
+            return (
+                ledger.keep_held(tx, "d", wallet, dollars * MICROS_PER_DOLLAR, at + year, now=at) // MICROS_PER_DOLLAR
+            )
+
+    with db.tx() as tx:
+        ledger.hold(tx, "call", wallet, 5 * MICROS_PER_DOLLAR, LATER, now=NOW)
+        ledger.hold(tx, "d_other", wallet, 0, LATER, now=NOW)
+    assert keep(50) == 15
+    with db.tx() as tx:
+        ledger.settle(tx, "call", 2 * MICROS_PER_DOLLAR, to="usage_revenue", now=NOW)
+    assert [keep(50), keep(50), keep(4), keep(4)] == [18, 18, 4, 4]
+    assert keep(4, NOW + timedelta(days=300)) == 4
+    with db.tx() as tx:
+        assert ledger.expire(tx, NOW + timedelta(days=400)) == ["d_other"], "it was renewed"
+    assert [keep(0), keep(0), keep(3)] == [0, 0, 3]
+    with db.read() as tx:
+        (one,) = ledger.held_under(tx, "d")
+        assert (one.amount_micros, ledger.held_under(tx, "d", one.owner_id)) == (3 * MICROS_PER_DOLLAR, [one])
+        assert ledger.held_under(tx, "d", "acc_other") == []
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: keep(9), range(8))) == {9}
+    assert balance_of(db, wallet).held_micros == 9 * MICROS_PER_DOLLAR
+    with db.tx() as tx, pytest.raises(ValueError, match="negative"):
+        ledger.keep_held(tx, "d", wallet, -1, LATER, now=NOW)
+    assert_books_balance(db)
+
+
 def test_settling_a_released_or_unknown_hold_is_refused(db: Database) -> None:
     wallet = wallet_with(db, 1)
     with db.tx() as tx:

@@ -11,7 +11,7 @@ from clawhaven import ledger
 from clawhaven.billing import coupons, credits, wallet
 from clawhaven.billing.models import Wallet
 from clawhaven.billing.wallet import Level
-from clawhaven.core.errors import Invalid, PaymentRequired
+from clawhaven.core.errors import Conflict, Invalid, PaymentRequired
 from clawhaven.instances import states
 from clawhaven.instances.states import Reason, State
 from clawhaven.workflows import access, balance, lifecycle, topups
@@ -216,6 +216,18 @@ def test_credit_and_correction_of_the_operator(scene: Scene, begun: Begun) -> No
             with ctx.db.tx() as db, pytest.raises(Invalid) as refused:
                 verb(db, ctx, account_id, amount, reason, "user:op", key="n")
             assert refused.value.details["field"] == field
+
+
+def test_a_key_that_was_used_for_another_amount_is_a_conflict(scene: Scene, begun: Begun) -> None:
+    ctx, account_id = scene.ctx, begun.owner.account.id
+    for verb, amount in ((balance.give_credit, 5 * DOLLAR), (balance.correct, -5 * DOLLAR)):
+        with ctx.db.tx() as db:
+            assert verb(db, ctx, account_id, amount, "Because", "user:op", key="k")
+        with ctx.db.tx() as db, pytest.raises(Conflict, match=r"\$5\.00") as refused:
+            verb(db, ctx, account_id, amount + DOLLAR, "Because", "user:op", key="k")
+        assert refused.value.details["field"] == "key"
+    with ctx.db.read() as db:
+        assert ledger.balances(db, wallet.KIND)[account_id].balance_micros == 30 * DOLLAR
 
 
 def test_a_coupon_fills_the_wallet_once(scene: Scene, begun: Begun) -> None:
