@@ -116,7 +116,7 @@ def request_for(
     discount: Discount | None = None,
 ) -> CheckoutRequest:
     """What the vendor is asked for; `plan` None: a top-up. Pure."""
-    done = f"/deploying/{checkout.instance_id}" if checkout.instance_id else f"/topup/{checkout.id}"
+    done = f"/deploying/{checkout.instance_id}?paid=1" if checkout.instance_id else f"/topup/{checkout.id}"
     return CheckoutRequest(
         key=checkout.id,
         email=email,

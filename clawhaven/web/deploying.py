@@ -41,6 +41,8 @@ def show_progress(request: Request, ctx: Ctx, visitor: Anyone, instance_id: RowI
         events=f"/deploying/{instance_id}/events",
         next_url=f"/ready/{instance_id}" if is_mine else "",
         checkout_id=checkout.id if is_mine and checkout and checkout.state == "open" else None,
+        # The payment page sends people here; its word for it comes a moment later.
+        is_on_its_way="paid" in request.query_params,
     )
 
 

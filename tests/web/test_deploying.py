@@ -23,6 +23,9 @@ def test_waiting_for_payment_shows_all_steps_and_the_owner_can_pay(mine: Visit, 
     page = mine.get(f"/deploying/{instance_id}").text
     assert page.count('data-state="waiting"') == 7
     assert "Finish the payment" in page
+    back = mine.get(f"/deploying/{instance_id}?paid=1").text
+    assert "on its way" in back
+    assert "Finish the payment" not in back
     assert '<noscript><meta http-equiv="refresh"' in page
     public = visit.get(f"/deploying/{instance_id}").text
     assert public.count('data-state="waiting"') == 7

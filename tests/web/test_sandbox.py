@@ -71,7 +71,7 @@ def test_a_script_may_press_the_buttons(visit: Visit, ctx: Context, opened: Chec
     assert "declined" in visit.get(path).text
     faults = {"duplicate": "2", "reorder": "on", "delay_seconds": "0.5"}
     paid = visit.http.post(path, data={"outcome": "paid", **faults})
-    success = f"{ctx.settings.base_url}/deploying/{opened.instance_id}"
+    success = f"{ctx.settings.base_url}/deploying/{opened.instance_id}?paid=1"
     assert (paid.status_code, paid.headers["location"]) == (303, success)
     assert ctx.payments["sandbox"].fetch(str(opened.reference)).checkout_state == "paid"
     assert visit.http.post(path, data={"outcome": "cancelled"}).headers["location"] == success  # paid is final
