@@ -44,10 +44,18 @@ def close(db: Session, row_id: str, state: str, note: str, now: datetime) -> Non
     db.execute(update(InboxEvent).where(InboxEvent.id == row_id).values(state=state, note=note[:500], handled_at=now))
 
 
+def note(db: Session, row_id: str, text: str) -> None:
+    """Something about an event that is still to be applied."""
+    db.execute(update(InboxEvent).where(InboxEvent.id == row_id).values(note=text[:500]))
+
+
 def left_over(db: Session, before: datetime) -> list[str]:
-    """Events received before then that no workflow has finished; the reconciler asks again."""
+    """Events received before then that no workflow has finished, the oldest first; the reconciler asks again."""
     return list(
         db.scalars(
-            select(InboxEvent.id).where(InboxEvent.state == "received", InboxEvent.received_at < before).limit(200)
+            select(InboxEvent.id)
+            .where(InboxEvent.state == "received", InboxEvent.received_at < before)
+            .order_by(InboxEvent.received_at, InboxEvent.id)
+            .limit(200)
         )
     )

@@ -321,6 +321,14 @@ def is_over(ctx: Context, workflow_id: str) -> bool:
     return not any(one.workflow_id == workflow_id or one.workflow_id.startswith(f"{workflow_id}:") for one in found)
 
 
+def last_word(ctx: Context, workflow_id: str) -> str:
+    """What the newest of this workflow and its repeats returned, where that is a word; empty: none, or it broke."""
+    found = _client(ctx).list_workflows(workflow_id_prefix=workflow_id, sort_desc=True, load_input=False)
+    mine = (one for one in found if one.workflow_id == workflow_id or one.workflow_id.startswith(f"{workflow_id}:"))
+    newest = next(mine, None)
+    return newest.output if newest is not None and isinstance(newest.output, str) else ""
+
+
 def forget_old(ctx: Context, before: str) -> int:
     """Delete the records of workflows that ended before then (ISO 8601); returns how many."""
     done = _client(ctx).list_workflows(

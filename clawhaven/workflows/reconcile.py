@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions
 from clawhaven.billing import checkouts, inbox, subscriptions, waitlist
-from clawhaven.billing.models import InboxEvent
+from clawhaven.billing.models import InboxEvent, Subscription
+from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
 from clawhaven.core import idempotency, ratelimit
 from clawhaven.core.logs import get_logger
@@ -32,6 +34,11 @@ log = get_logger("clawhaven.reconcile")
 PATIENCE = timedelta(minutes=2)
 """Work younger than this is left alone: its workflow is on the way."""
 
+EVENT_LIFE = timedelta(days=1)
+"""An event that could not be applied for so long is tried a last time, then a person is told."""
+
+SUBSCRIPTIONS_A_ROUND = 200
+"""So many subscriptions are asked about in one round, which come every five minutes."""
 
 MAX_TRIES_AN_HOUR = 3
 INVITATION_LIFE = timedelta(hours=48)
@@ -183,24 +190,63 @@ def _paid_but_failed(ctx: Context) -> list[Finding]:
 
 
 def _subscriptions_to_check(ctx: Context) -> list[Finding]:
-    """Ask the vendor about subscriptions not looked at for an hour, a few each round."""
+    """Ask the vendor about subscriptions not looked at for an hour, so many each round."""
+    before, found = ctx.clock.now() - timedelta(hours=1), []
     with ctx.db.tx() as db:
-        for subscription in subscriptions.unchecked(db, ctx.clock.now() - timedelta(hours=1), 25):
+        for subscription in subscriptions.unchecked(db, before, SUBSCRIPTIONS_A_ROUND, providers=set(ctx.payments)):
             payments.ask_settle(db, ctx, subscription.checkout_id)
-    return []
+        away = (
+            select(Subscription.provider, func.count())
+            .where(Subscription.provider.not_in(ctx.payments), Subscription.state != SubscriptionState.CANCELED)
+            .group_by(Subscription.provider)
+            .order_by(Subscription.provider)
+        )
+        for provider, count in db.execute(away).tuples():
+            found.append(Finding(provider, f"sells {count} subscriptions and is not in PAYMENTS", "none; switch it on"))
+    return found
 
 
 def _unfinished_inbox(ctx: Context) -> list[Finding]:
-    found = []
+    """Events that were not applied: asked for again; after a day for the last time, then told and ignored."""
+    now, found, lost = ctx.clock.now(), [], []
     with ctx.db.read() as db:
-        rows = [db.get_one(InboxEvent, row_id) for row_id in inbox.left_over(db, ctx.clock.now() - PATIENCE)]
+        rows = [db.get_one(InboxEvent, row_id) for row_id in inbox.left_over(db, now - PATIENCE)]
     for row in rows:
-        if not engine.is_over(ctx, f"event:{row.provider}:{row.event_id}"):
+        workflow_id = f"event:{row.provider}:{row.event_id}"
+        if not engine.is_over(ctx, workflow_id):
+            continue
+        is_old = row.received_at < now - EVENT_LIFE
+        if is_old and row.note:
+            why = engine.last_word(ctx, workflow_id) or "it broke; see the log"
+            lost.append((row, f"not applied within a day: {why}"))
+            found.append(
+                Finding(row.event_id, "a payment event could not be applied for a day", "the operator was told")
+            )
             continue
         with ctx.db.tx() as db:
-            payments.ask(db, ctx, row, again=str(int(ctx.clock.now().timestamp())))
+            if is_old:
+                inbox.note(db, row.id, "asked for a last time")
+            payments.ask(db, ctx, row, again=str(int(now.timestamp())))
         found.append(Finding(row.event_id, "a payment event was not applied", "asked for again"))
+    if lost:
+        _give_up(ctx, lost, now)
     return found
+
+
+def _give_up(ctx: Context, lost: Sequence[tuple[InboxEvent, str]], now: datetime) -> None:
+    """Ignore events and tell the operator of them, in one transaction and one letter."""
+    with ctx.db.tx() as db:
+        lines = []
+        for row, why in lost:
+            inbox.close(db, row.id, "ignored", why, now)
+            about = row.subscription_reference or row.checkout_reference or row.payment_reference or "nothing of ours"
+            lines.append(f"- {row.provider} {row.event_id} ({row.vendor_type}, about {about}): {why}")
+        text = (
+            "These payment events could not be applied, and are not tried any more. Compare what they are about with"
+            " the vendor:\n\n" + "\n".join(lines) + f"\n\nSee {ctx.settings.base_url}/admin/reconcile\n"
+        )
+        letter = kinds.alert(f"{len(lost)} payment events could not be applied", text)
+        letters.post_to(db, ctx, f"events-lost:{lost[0][0].id}", letter, ctx.settings.support_address)
 
 
 def _unsent_letters(ctx: Context) -> list[Finding]:

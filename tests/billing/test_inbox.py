@@ -41,3 +41,15 @@ def test_left_over_is_what_nobody_has_closed(db: Database) -> None:
         assert inbox.left_over(tx, NOW) == []
         first = tx.get_one(InboxEvent, ids[0])
         assert (first.state, len(first.note), first.handled_at, first.body) == ("handled", 500, NOW, b"body")
+
+
+def test_the_oldest_come_first_and_a_note_changes_nothing_else(db: Database) -> None:
+    ages = (3, 1, 2)
+    with db.tx() as tx:
+        rows = {age: inbox.record(tx, "x", event(age), b"", NOW - timedelta(hours=age)) for age in ages}
+        ids = {age: row.id for age, row in rows.items() if row}
+        inbox.note(tx, ids[3], "x" * 2000)
+    with db.read() as tx:
+        assert inbox.left_over(tx, NOW) == [ids[3], ids[2], ids[1]]
+        noted = tx.get_one(InboxEvent, ids[3])
+        assert (noted.state, len(noted.note), noted.handled_at) == ("received", 500, None)

@@ -8,10 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from clawhaven.billing import checkouts, subscriptions, waitlist
+from clawhaven.billing.models import Checkout, InboxEvent, Subscription
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State
 from clawhaven.notices import kinds
+from clawhaven.ports.errors import ProviderError
+from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import attempts, engine, letters, payments, reconcile
 from tests.workflows.scene import Scene
 
@@ -143,6 +146,72 @@ def test_an_event_that_was_not_applied_is_asked_for_again(scene: Scene) -> None:
     workflow_states(scene, "event:%", "ERROR")
     assert sorted(found(scene).values()) == ["asked for again"] * 3
     assert scene.count("workflow_status") == before + 3
+
+
+def test_an_event_that_fails_for_a_day_is_tried_once_more_then_told_once(scene: Scene) -> None:
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+    payments.sync(scene.ctx)
+    scene.ctx.clock.advance(reconcile.EVENT_LIFE + timedelta(minutes=1))
+    workflow_states(scene, "event:%", "ERROR")
+    events = scene.count("payment_event")
+    assert sorted(of_events(scene).values()) == ["asked for again"] * events
+    assert of_events(scene) == {}, "the last try is under way"
+    workflow_states(scene, "event:%", "ERROR")
+    assert sorted(of_events(scene).values()) == ["the operator was told"] * events
+    assert (
+        scene.count("payment_event", "state = 'ignored' AND note LIKE 'not applied within a day: it broke%'") == events
+    )
+    assert of_events(scene) == {}
+    assert scene.count("notice", "key LIKE 'events-lost:%'") == 1
+
+
+def of_events(scene: Scene) -> dict[str, str]:
+    """What a look at the inbox found."""
+    return {one.subject: one.repair for one in reconcile._unfinished_inbox(scene.ctx)}
+
+
+def test_an_event_that_is_given_up_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+
+    def refuse(*_: object) -> None:
+        raise ProviderError("gone for good", permanent=True, code="account_closed")
+
+    monkeypatch.setattr(Sandbox, "fetch", refuse)
+    with engine.running(scene.ctx):
+        payments.sync(scene.ctx)
+        with scene.ctx.db.read() as db:
+            ids = [f"event:sandbox:{one}" for one in db.scalars(sa.select(InboxEvent.event_id))]
+        scene.wait(lambda: all(engine.is_over(scene.ctx, one) for one in ids))
+    assert {engine.last_word(scene.ctx, one) for one in ids} == {"account_closed"}
+    assert engine.last_word(scene.ctx, "event:sandbox:nothing") == ""
+    with scene.ctx.db.tx() as db:
+        db.execute(sa.update(InboxEvent).values(note="asked for a last time"))
+    scene.ctx.clock.advance(reconcile.EVENT_LIFE + timedelta(minutes=1))
+    of_events(scene)
+    assert scene.count("payment_event", "note = 'not applied within a day: account_closed'") == len(ids)
+
+
+def test_a_vendor_that_is_switched_off_starves_nobody(stage: Scene) -> None:
+    begun, now = stage.live(), stage.ctx.clock.now()
+    with stage.ctx.db.tx() as db:
+        (mine,) = subscriptions.of_account(db, begun.owner.account.id)
+        mine.checked_at = now - timedelta(hours=3)
+        for number in range(reconcile.SUBSCRIPTIONS_A_ROUND + 1):
+            key, at = f"cho_off{number}", now - timedelta(days=9)
+            terms = {"account_id": begun.owner.account.id, "plan": "personal", "provider": "gone", "created_at": at}
+            db.add(Checkout(id=key, amount_micros=1, state="completed", reference=f"r{number}", **terms))
+            db.flush()
+            period = {"period_start_at": at, "period_end_at": at, "checked_at": at}
+            reference = f"s{number}"
+            db.add(
+                Subscription(id=f"sub_{key}", checkout_id=key, reference=reference, state="active", **terms, **period)
+            )
+    (told,) = reconcile._subscriptions_to_check(stage.ctx)
+    assert (told.subject, told.problem) == ("gone", "sells 201 subscriptions and is not in PAYMENTS")
+    assert stage.count("workflow_status", "name = 'settle'") == 1
+    assert stage.count("workflow_status", f"workflow_uuid LIKE 'settle:{begun.checkout.id}:%'") == 1
 
 
 def test_a_letter_that_was_not_sent_is_asked_for_again(scene: Scene) -> None:
