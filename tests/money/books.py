@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
@@ -101,7 +101,7 @@ def expired_credit_was_what_was_left(at: Facts) -> Iterator[str]:
         spent = [one for one in at.postings if one.ledger_account_id == wallet.id and one.entry_id in usage]
         for one in sorted(spent, key=lambda one: (when[one.entry_id], one.id)):
             rest, moment = -one.amount_micros, when[one.entry_id]
-            usable = [g for g in mine if g.expires_at and g.granted_at <= moment < g.expires_at]
+            usable = [g for g in mine if g.expires_at and g.granted_at <= moment < min(g.expires_at, _end(g))]
             for grant in sorted(usable, key=lambda g: (g.expires_at, g.granted_at, g.id)):
                 taken = min(left[grant.id], rest)
                 left[grant.id] -= taken
@@ -115,6 +115,11 @@ def expired_credit_was_what_was_left(at: Facts) -> Iterator[str]:
                 yield f"{grant.key} is over and was not taken back"
             if is_over and taken < left[grant.id] and not _was_empty(at, wallet.id, grant):
                 yield f"{grant.key}: {left[grant.id]} left, only {taken} taken back"
+
+
+def _end(grant: CreditGrant) -> datetime:
+    """When it was taken back; late for one that was not."""
+    return grant.expired_at or datetime.max.replace(tzinfo=UTC)
 
 
 def _was_empty(at: Facts, wallet_id: str, grant: CreditGrant) -> bool:
@@ -133,7 +138,14 @@ def _was_empty(at: Facts, wallet_id: str, grant: CreditGrant) -> bool:
             (UsageRow.ended_at.is_(None)) | (UsageRow.ended_at >= grant.expired_at),
         )
     )
-    return int(balance or 0) - int(held or 0) <= 0
+    aside = at.db.scalar(
+        select(func.coalesce(func.sum(Reservation.amount_micros), 0)).where(
+            Reservation.ledger_account_id == wallet_id,
+            Reservation.created_at <= grant.expired_at,
+            Reservation.key.startswith("dispute:"),
+        )
+    )
+    return int(balance or 0) - int(held or 0) - int(aside or 0) <= 0
 
 
 def wallets_add_up(at: Facts) -> Iterator[str]:
@@ -161,3 +173,16 @@ def wallets_add_up(at: Facts) -> Iterator[str]:
         kept = at.wallets[account_id].balance_micros if account_id in at.wallets else 0
         if kept != wanted[account_id]:
             yield f"the wallet of {account_id} has {kept}, and should have {wanted[account_id]}"
+
+
+def disputed_top_ups_are_set_aside(at: Facts) -> Iterator[str]:
+    """As much of what banks have not decided about as the wallet has above its floor, and nothing else."""
+    wanted: Counter[str] = Counter()
+    for reference, row in at.paid.items():
+        ours = next((one for one in at.checkouts.values() if one.reference == row["checkout"]), None)
+        if ours is not None and ours.kind != "subscription" and row["dispute"] == "open":
+            wanted[ours.account_id] += int(row["amount_micros"]) - at.returned.get(reference, 0)
+    for account_id, wallet in at.wallets.items():
+        there = max(0, (wallet.balance_micros or 0) - (wallet.floor_micros or 0))
+        if wallet.held_micros != min(wanted[account_id], there):
+            yield f"{wanted[account_id]} of {account_id} is disputed, {there} there, {wallet.held_micros} set aside"

@@ -10,7 +10,7 @@ from clawhaven.billing.models import InboxEvent, Refund, Subscription
 from clawhaven.instances import states
 from clawhaven.instances.models import Operation
 from clawhaven.instances.states import Reason, State
-from clawhaven.ledger.models import LedgerAccount, Reservation
+from clawhaven.ledger.models import Reservation
 from clawhaven.metering.models import Grant
 from clawhaven.notices.models import Notice
 from clawhaven.workflows import money
@@ -24,10 +24,9 @@ PAID = ("active", "trialing")
 
 def nothing_is_left_open(at: Facts) -> Iterator[str]:
     """Holds, calls, operations, events, letters, refunds and checkouts all came to an end."""
-    held = [one.id for one in at.all_of(Reservation) if one.state == "held"]
-    held += [one.id for one in at.all_of(LedgerAccount) if one.held_micros]
+    held = [one for one in at.all_of(Reservation) if one.state == "held" and not one.key.startswith("dispute:")]
     if held:
-        yield f"held without a call: {held}"
+        yield f"held without a call: {[one.key for one in held]}"
     for table, ended in ((Operation, ("done", "failed")), (InboxEvent, ("handled", "ignored")), (Notice, ("sent",))):
         for one in at.all_of(table):
             if one.state not in ended:
@@ -173,6 +172,7 @@ TRUTHS: tuple[Callable[[Facts], Iterator[str]], ...] = (
     books.periods_have_their_credit,
     books.expired_credit_was_what_was_left,
     books.wallets_add_up,
+    books.disputed_top_ups_are_set_aside,
     nothing_is_left_open,
     assistants_follow_the_money,
     trouble_has_its_time,
