@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from clawhaven.context import Context
+from clawhaven.core.db import lock
 from clawhaven.core.secrets import hash_token
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import entries
@@ -14,6 +15,11 @@ from clawhaven.metering.models import PlanMode
 
 WALLET = "wallet"
 INCLUDED = "included"
+
+
+def hold_account(db: Session, account_id: str) -> None:
+    """One at a time past here for an account: whatever moves its money and its assistants in one transaction."""
+    lock(db, f"money:{account_id}")
 
 
 def wallet_of(db: Session, ctx: Context, account_id: str) -> str:

@@ -41,6 +41,7 @@ def look(db: Session, ctx: Context, account_id: str) -> None:
     Any number of times, in any order: what was told is not told again. Only accounts with a running metered
     subscription are judged; nothing of another is kept suspended for its balance.
     """
+    access.hold_account(db, account_id)
     is_disputed = disputes.set_aside(db, ctx, account_id)
     standing = wallet.standing(db, account_id)
     if standing is None:
@@ -258,6 +259,7 @@ def save_auto(
     if is_auto:
         check_topup(ctx, amount_micros)
     now = ctx.clock.now()
+    access.hold_account(db, account_id)
     access.wallet_of(db, ctx, account_id)
     wallet.ensure(db, account_id, now)
     wallet.save_auto(db, account_id, is_auto=is_auto, threshold_micros=threshold_micros, amount_micros=amount_micros)
@@ -296,6 +298,7 @@ def give_credit(
         raise Invalid("A credit is positive and at most $100,000.", field="amount", reason="out of range")
     if expires_at is not None and expires_at <= now:
         raise Invalid("This time is over already.", field="expires_at", reason="in the past")
+    access.hold_account(db, account_id)
     grant_key = f"operator:{account_id}:{key}"[:180]
     is_new = credits.grant(
         db,
@@ -337,6 +340,7 @@ def correct(
     why, now = _check_reason(reason), ctx.clock.now()
     if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
         raise Invalid("A correction is not zero and at most $100,000.", field="amount", reason="out of range")
+    access.hold_account(db, account_id)
     wallet_id = access.wallet_of(db, ctx, account_id)
     other = ledger.platform_account(db, "corrections", now=now)
     done = ledger.post(
@@ -360,6 +364,7 @@ def correct(
 
 def redeem(db: Session, ctx: Context, account_id: str, code: str, actor: str) -> int:
     """Put a credit coupon into the wallet; returns the amount in micro-dollars. Raises Invalid saying why not."""
+    access.hold_account(db, account_id)
     now = ctx.clock.now()
     coupon = coupons.check(db, code, account_id, now)
     if coupon.kind != CouponKind.CREDIT:

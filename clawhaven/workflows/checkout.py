@@ -270,7 +270,7 @@ def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_c
     now = ctx.clock.now()
     provider = ctx.seller(Capability.SUBSCRIPTIONS)
     coupon = coupons.check(db, coupon_code, instance.account_id, now) if coupon_code else None
-    lock(db, f"money:{instance.account_id}")
+    access.hold_account(db, instance.account_id)
     is_first = not subscriptions.of_account(db, instance.account_id)
     is_first = is_first and not checkouts.has_trial(db, instance.account_id)
     checkout = checkouts.open_checkout(

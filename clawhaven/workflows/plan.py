@@ -25,8 +25,8 @@ from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Capability, Payments, Price, SavedMethod, VendorInvoice
+from clawhaven.workflows import access, dunning, lifecycle, payments, settlement
 from clawhaven.workflows import checkout as signups
-from clawhaven.workflows import dunning, lifecycle, payments, settlement
 from clawhaven.workflows.checkout import Begun
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def reactivate(ctx: Context, owner: Owner, instance_id: str, plan_id: str = "") 
     Raises NotFound, IllegalMove when it is deleted, Conflict while an agreement pays for it.
     """
     with ctx.db.tx() as db:
-        settlement.hold_account(db, owner.account.id)
+        access.hold_account(db, owner.account.id)
         owned(db, Instance, instance_id, owner.account.id)
         instance = lifecycle.locked(db, instance_id)
         if instance.state == State.DELETED or instance.deletion_asked_at is not None:

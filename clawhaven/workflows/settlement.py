@@ -13,7 +13,6 @@ from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
-from clawhaven.core.db import lock
 from clawhaven.core.errors import Invalid
 from clawhaven.core.money import format_usd
 from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
@@ -36,7 +35,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     """Book everything `seen` says, as the vendor was asked at `asked_at` (default: now); returns the checkout's state
     there, or UNWANTED."""
     now = ctx.clock.now()
-    hold_account(db, checkout.account_id)
+    access.hold_account(db, checkout.account_id)
     db.refresh(checkout, with_for_update=True)
     if seen.customer_reference:
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
@@ -63,11 +62,6 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
             _take_credit_back(db, ctx, subscription, one.receipt, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
-
-
-def hold_account(db: Session, account_id: str) -> None:
-    """One at a time past here for an account: whatever moves its money and its assistants in one transaction."""
-    lock(db, f"money:{account_id}")
 
 
 def _hold(db: Session, checkout: Checkout) -> None:

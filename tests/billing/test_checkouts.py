@@ -66,7 +66,7 @@ def test_what_the_vendor_is_asked_is_named_by_our_id(scene: Scene) -> None:
     plan = scene.ctx.plans.get("personal")
     request = checkouts.request_for(begun.checkout, plan, email="a@b.co", brand="B", base_url="http://x")
     assert (request.key, request.amount_micros, request.interval) == (begun.checkout.id, 29_000_000, "month")
-    assert request.success_url == f"http://x/deploying/{begun.instance.id}"
+    assert request.success_url == f"http://x/deploying/{begun.instance.id}?paid=1"
     reference = scene.reference(begun)
     with scene.ctx.db.read() as db:
         found = checkouts.by_reference(db, "sandbox", reference)
