@@ -5,6 +5,8 @@ The balance itself is the ledger's (account kind `wallet`); its floor is the ope
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -201,6 +203,12 @@ def fail(db: Session, account_id: str, number: int, why: str) -> bool:
     """Give up the auto top-up of this crossing. False: it was given up, or is over, already."""
     is_this = (Wallet.auto_state == Auto.FIRED) & (Wallet.auto_count == number)
     return _set(db, account_id, is_this, auto_state=Auto.FAILED, auto_error=why[:500])
+
+
+def charge_id(account_id: str, number: int) -> str:
+    """The id of the checkout of a crossing: the same one, whoever asks."""
+    digest = hashlib.sha256(f"auto-topup:{account_id}:{number}".encode()).digest()
+    return f"cho_{base64.b32encode(digest[:15]).decode().lower()}"
 
 
 def metered_accounts(db: Session, plans: Collection[str], account_id: str | None = None) -> set[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -171,7 +169,7 @@ def _fire(db: Session, ctx: Context, row: Wallet, now: datetime, *, is_disputed:
         provider.name,
         now,
         kind,
-        checkout_id=charge_id(row.account_id, number),
+        checkout_id=wallet.charge_id(row.account_id, number),
     )
     ask_charge(db, ctx, charge, number)
 
@@ -182,15 +180,9 @@ def ask_charge(db: Session, ctx: Context, charge: Checkout, number: int, again: 
     enqueue(db, ctx, "charge_topup", workflow_id, charge.id, number, queue=engine.EVENTS, partition=charge.id)
 
 
-def charge_id(account_id: str, number: int) -> str:
-    """The id of the checkout of a crossing: the same one, whoever asks."""
-    digest = hashlib.sha256(f"auto-topup:{account_id}:{number}".encode()).digest()
-    return f"cho_{base64.b32encode(digest[:15]).decode().lower()}"
-
-
 def charge_of(db: Session, row: Wallet) -> Checkout | None:
     """The checkout of the latest crossing; None before the first one, or where no vendor could be asked."""
-    return db.get(Checkout, charge_id(row.account_id, row.auto_count), populate_existing=True)
+    return db.get(Checkout, wallet.charge_id(row.account_id, row.auto_count), populate_existing=True)
 
 
 def withdraw(db: Session, ctx: Context, row: Wallet) -> None:
@@ -208,7 +200,7 @@ def fail_auto(db: Session, ctx: Context, charge: Checkout, why: str, confirm_url
     `confirm_url`: where the customer's bank wants to see them. False: told already, or over.
     """
     row = wallet.ensure(db, charge.account_id, ctx.clock.now())
-    if charge.id != charge_id(charge.account_id, row.auto_count):
+    if charge.id != wallet.charge_id(charge.account_id, row.auto_count):
         return False
     return _give_up(db, ctx, charge.account_id, row.auto_count, charge.amount_micros, why, confirm_url)
 
