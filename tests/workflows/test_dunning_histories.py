@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from clawhaven.billing import dunning
 from clawhaven.billing.dunning import DunningState
+from clawhaven.billing.subscriptions import ENTITLED, UNKNOWN_LIFE
 from clawhaven.instances.states import Reason, State
 from clawhaven.notices.models import Notice
 from clawhaven.workflows import lifecycle
@@ -38,7 +39,7 @@ def test_whatever_happens_who_pays_runs_and_who_does_not_stops_in_time(
     for kind, value in [*moves, *([("vendor", "canceled")] if is_ended else [])]:
         if kind == "vendor":
             customer.vendor_says(value)
-            told = value if value != "paused" else told
+            told = _meant(customer, value, told)
         elif kind == "days":
             customer.pass_days(value)
         elif kind == "again":
@@ -55,6 +56,14 @@ def test_whatever_happens_who_pays_runs_and_who_does_not_stops_in_time(
         (key.split(":")[1], ":".join(key.split(":")[2:])) for key in counted if key.startswith("dunning:")
     )
     assert all(count == 1 for count in per_episode.values())
+
+
+def _meant(customer: Customer, word: str, told: str) -> str:
+    """The word that counts: one we do not know changes nothing until what was paid for is over."""
+    if word != "paused":
+        return word
+    is_over = customer.scene.ctx.clock.now() > customer.subscription.period_end_at + UNKNOWN_LIFE
+    return "past_due" if is_over and told in ENTITLED else told
 
 
 def _press(scene: Scene, customer: Customer, *, stop: bool) -> None:
