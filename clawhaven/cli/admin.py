@@ -48,7 +48,7 @@ ACCOUNT_FACTS = (
     Column("Email", ("email",)),
     Column("Since", ("created_at",), moment),
     Column("Balance", ("wallet.balance_micros",), money),
-    Column("Held for calls under way", ("wallet.held_micros",), money),
+    Column("Set aside (calls under way, disputes)", ("wallet.held_micros",), money),
     Column("Level", ("wallet.level",)),
     Column("Plans", ("subscriptions",), lambda rows: ", ".join(f"{one['plan']} ({one['state']})" for one in rows)),
     Column("Assistants", ("instances",), lambda rows: ", ".join(f"{one['name']} ({one['state']})" for one in rows)),

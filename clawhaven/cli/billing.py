@@ -15,7 +15,7 @@ subscriptions.register(app)
 
 BALANCE = (
     Column("Balance", ("balance_micros",), money),
-    Column("Held for calls under way", ("held_micros",), money),
+    Column("Set aside (calls under way, disputes)", ("held_micros",), money),
     Column("Can be used", ("available_micros",), money),
     Column("Level", ("level",)),
     Column("Usage the plan included", ("included_usage_micros",), money),

@@ -118,7 +118,9 @@ class Settings(EnvSettings):
     )
     deletion_days: int = Field(7, ge=1, le=365, description="Days after that before it is deleted; announced by mail.")
     suspend_on_refund: bool = Field(True, description="Suspend when the current period's payment was refunded in full.")
-    suspend_on_dispute: bool = Field(True, description="Suspend while a payment is disputed, and when it is lost.")
+    suspend_on_dispute: bool = Field(
+        True, description="Suspend while a payment is disputed, and when it is lost; set disputed top-ups aside."
+    )
     instance_cost: Decimal = Field(
         Decimal(0),
         ge=0,

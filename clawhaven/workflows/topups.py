@@ -219,6 +219,7 @@ def sweep(ctx: Context) -> int:
         over = {(grant.account_id, grant.id) for grant in credits.due(db, now)}
     for account_id, grant_id in sorted(over):
         with _guarded(account_id), ctx.db.tx() as db:
+            access.hold_account(db, account_id)
             credits.expire(db, grant_id, access.wallet_of(db, ctx, account_id), now)
     with ctx.db.read() as db:
         found = ledger.balances(db, wallet.KIND)
