@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts, coupons, credits, customers, subscriptions
+from clawhaven.billing import checkouts, coupons, credits, customers, refunds, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
@@ -94,6 +94,7 @@ def _note(db: Session, ctx: Context, checkout: Checkout, payment: VendorPayment,
         )
         letter = kinds.alert("A refund was taken back at the vendor", text)
         letters.post_to(db, ctx, f"refund-undone:{receipt.id}:{booked}:{told}", letter, ctx.settings.support_address)
+        refunds.undo(db, receipt, told, now)
     receipt.refunded_micros = max(told, booked)
     db.flush()
     return _News(receipt, is_new, receipt.refunded_micros - booked)
