@@ -110,15 +110,16 @@ def test_the_assistant_follows_to_its_keys_vendor(scene: Scene) -> None:
     ownkey.put(ctx, ada.instance.id, "sk-ant-api03-customer", "", ACTOR)
     assert strict.asked == ["sk-ant-api03-customer"]
     assert scene.instance(ada.instance.id).model == "claude-sonnet-5-5"
-    assert scene.count("operation", "kind = 'configure'") == 1
+    assert scene.count("operation", "kind = 'configure'") == 0  # it was set to this vendor's model from the start
     with ctx.db.read() as db:
         assert ownkey.model_vendors(db, ctx, db.get_one(Instance, ada.instance.id)) == {"anthropic"}
     with pytest.raises(Invalid, match="not known here"):
         call(scene, ada, "sandbox-1")
     ownkey.put(ctx, ada.instance.id, "sk-ant-api03-another", "anthropic", ACTOR)
-    assert scene.count("operation", "kind = 'configure'") == 1
+    assert scene.count("operation", "kind = 'configure'") == 0
     ownkey.put(ctx, ada.instance.id, "sk-proj-customer", "", ACTOR)
     assert scene.instance(ada.instance.id).model == "gpt-6-luna"
+    assert scene.count("operation", "kind = 'configure'") == 1
 
 
 def test_models_to_choose_from(scene: Scene) -> None:
