@@ -27,6 +27,7 @@ from clawhaven.ports.notifier import Message
 from clawhaven.providers.channels.telegram import Telegram
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import access, checkout, engine, files, settlement
+from clawhaven.workflows.attempts import stopping
 from clawhaven.workflows.checkout import Begun, Form
 from tests.fakes.world import FolderGateway, FolderRuntime
 
@@ -221,6 +222,7 @@ _FORM: dict[str, Any] = {
 @contextmanager
 def set_up(settings: Settings, clock: Clock | None = None, **changes: Any) -> Iterator[Scene]:
     """A scene over a migrated database; closed at the end."""
+    stopping.clear()  # an engine that another test of this process ran and closed leaves the word behind
     settings = settings.model_copy(update={**PLENTY, "max_customers": 10_000, "drain_seconds": 0, **changes})
     built = wiring.build(settings, clock)
     world = FolderRuntime(settings.data_dir.parent / "world")
