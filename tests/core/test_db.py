@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -118,3 +120,23 @@ def test_writers_of_a_process_wait_their_turn_and_nobody_is_forgotten(db: Databa
     with db.read() as tx:
         assert tx.scalar(sa.text("SELECT count(*) FROM turn")) == 80
     assert len(waits) == 100
+
+
+def test_a_writer_that_another_process_refuses_gives_its_turn_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clawhaven.core.db.BUSY_TIMEOUT_MS", 200)
+    path = tmp_path / "shared.sqlite3"
+    database = Database(make_engine(f"sqlite:///{path}"))
+    with database.tx() as tx:
+        tx.execute(sa.text("CREATE TABLE turn (n INTEGER)"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as elsewhere:
+        elsewhere.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sa.exc.OperationalError), database.tx() as tx:
+            tx.execute(sa.text("INSERT INTO turn VALUES (1)"))
+        elsewhere.execute("ROLLBACK")
+    monkeypatch.setattr("clawhaven.core.db.BUSY_TIMEOUT_MS", 60_000)  # a turn that was kept would be waited for
+    with database.tx() as tx:
+        tx.execute(sa.text("INSERT INTO turn VALUES (2)"))
+        assert tx.scalar(sa.text("SELECT n FROM turn")) == 2
+    database.close()
