@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 
+from clawhaven.core.clock import month_after
 from clawhaven.core.money import MICROS_PER_CENT, to_cents
 from clawhaven.ports.payments import CheckoutRequest, Discount, Price
-from clawhaven.providers.payments.sandbox_schema import MONTHS, month_after
+from clawhaven.providers.payments.sandbox_schema import MONTHS
 from clawhaven.providers.payments.sandbox_store import refused
 
 _FIXED_FEE_MICROS = 300_000

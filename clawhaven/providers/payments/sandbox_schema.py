@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import calendar
 import sqlite3
 from datetime import UTC, datetime
 from typing import Final
 
+from clawhaven.core.clock import month_after
 from clawhaven.core.ids import new_id
 
 MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
@@ -111,14 +111,6 @@ def prepare(db: sqlite3.Connection) -> None:
         db.rollback()
         raise
     db.commit()
-
-
-def month_after(start: datetime, months: int) -> datetime:
-    """The same day so many months later, or the month's last day where it has no such day."""
-    years, month = divmod(start.month - 1 + months, 12)
-    year = start.year + years
-    last_day = calendar.monthrange(year, month + 1)[1]
-    return start.replace(year=year, month=month + 1, day=min(start.day, last_day))
 
 
 def _give_customers(db: sqlite3.Connection) -> None:

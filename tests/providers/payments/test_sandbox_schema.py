@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from clawhaven.providers.payments.sandbox_schema import month_after
+from clawhaven.core.clock import month_after
 from tests.contracts.payments import DEARER, charge_of, request_of
 from tests.providers.payments.test_sandbox import make
 
