@@ -34,6 +34,9 @@ class Checkout(Base):
     trial_days: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    ask_at: Mapped[datetime | None]
+    asks: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Asked about in vain so often, and not again before `ask_at` (billing/patience.py)."""
 
 
 class Customer(Base):
@@ -77,6 +80,13 @@ class Subscription(Base):
     pay_url: Mapped[str | None] = mapped_column(Text)
     """The vendor's page where an unpaid invoice is paid; None: nothing is owed."""
     created_at: Mapped[datetime]
+    paused_at: Mapped[datetime | None]
+    """Since when the vendor says that it collects no renewal; None: it does."""
+    held_at: Mapped[datetime | None]
+    """Since when that is our wish, because nothing is given for it, and so ours to take back."""
+    ask_at: Mapped[datetime | None]
+    asks: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Asked about in vain so often, and not again before `ask_at` (billing/patience.py)."""
 
 
 class Cover(Base):
@@ -132,9 +142,15 @@ class Receipt(Base):
     amount_micros: Mapped[int]
     refunded_micros: Mapped[int] = mapped_column(default=0, server_default="0")
     """Given back and booked so far."""
+    refunded_at: Mapped[datetime | None]
+    """When that was last booked; what a vendor was asked before then does not take it back."""
+    returns: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often something of it that had been given back came to us again."""
     fee_micros: Mapped[int | None]
     """What the vendor kept; None where it does not tell."""
     dispute: Mapped[str | None] = mapped_column(String(20))
+    dispute_due_at: Mapped[datetime | None]
+    """Until when the vendor takes an answer to the dispute; None where it does not tell."""
     period_start_at: Mapped[datetime | None]
     period_end_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -158,6 +174,9 @@ class Refund(Base):
     error: Mapped[str] = mapped_column(Text, default="", server_default="")
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    ask_at: Mapped[datetime | None]
+    asks: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Asked for in vain so often, and not again before `ask_at` (billing/patience.py)."""
 
 
 class Wallet(Base):
@@ -252,6 +271,9 @@ class InboxEvent(Base):
     vendor_created_at: Mapped[datetime]
     received_at: Mapped[datetime]
     handled_at: Mapped[datetime | None]
+    ask_at: Mapped[datetime | None]
+    asks: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Applied in vain so often, and not again before `ask_at` (billing/patience.py)."""
 
     __table_args__ = (UniqueConstraint("provider", "event_id"),)
 
