@@ -11,7 +11,8 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import Body, Line
 from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.instances import begun_json
-from clawhaven.billing import dunning, subscriptions
+from clawhaven.billing import discounts, dunning, subscriptions
+from clawhaven.billing.discounts import Running
 from clawhaven.billing.models import Subscription
 from clawhaven.billing.plans import price_offer
 from clawhaven.billing.subscriptions import SubscriptionState
@@ -48,6 +49,7 @@ def as_json(db: Session, ctx: Context, row: Subscription) -> dict[str, Any]:
         "period_start": row.period_start_at.isoformat(),
         "period_end": row.period_end_at.isoformat(),
         "trial_end": row.trial_end_at.isoformat() if row.trial_end_at else None,
+        "coupon": _coupon(discounts.running(db, row, ctx.clock.now())),
         "pay_url": row.pay_url if row.state != SubscriptionState.CANCELED else None,
         "instances": subscriptions.covered(db, row.id),
         "trouble": {
@@ -59,6 +61,19 @@ def as_json(db: Session, ctx: Context, row: Subscription) -> dict[str, Any]:
         if trouble
         else None,
         "created_at": row.created_at.isoformat(),
+    }
+
+
+def _coupon(found: Running | None) -> dict[str, Any] | None:
+    """What a coupon still takes off. `until` null: every payment, or (`is_once`) the first one after a trial."""
+    if found is None:
+        return None
+    return {
+        "code": found.code,
+        "percent": found.percent,
+        "amount_micros": found.amount_micros,
+        "is_once": found.is_once,
+        "until": found.until_at.isoformat() if found.until_at else None,
     }
 
 

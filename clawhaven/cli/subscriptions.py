@@ -16,6 +16,12 @@ plan = typer.Typer(no_args_is_help=True, help="Your plan: look, change, cancel, 
 
 SUBSCRIPTION = Annotated[str | None, typer.Option("--subscription", help="Which one, where there are several (sub_…).")]
 
+
+def _coupon(one: dict[str, Any]) -> str:
+    off = f"{one['percent']} %" if one.get("percent") else money(one.get("amount_micros"))
+    return f"{one.get('code')}: {off}" + (f" until {moment(one['until'])}" if one.get("until") else "")
+
+
 SUBSCRIPTIONS = (
     Column("ID", ("id",)),
     Column("PLAN", ("plan",)),
@@ -24,6 +30,8 @@ SUBSCRIPTIONS = (
     Column("PAID UNTIL", ("period_end",), moment),
     Column("ENDS THEN", ("is_ending",), lambda word: "yes" if word else "no"),
     Column("NEW PRICE", ("new_price_micros",), money),
+    Column("COUPON", ("coupon",), _coupon),
+    Column("PAUSED FOR", ("trouble",), lambda one: str(one["cause"]) if one.get("state") == "suspended" else "-"),
     Column("PAY HERE", ("pay_url",)),
 )
 INVOICES = (

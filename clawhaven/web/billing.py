@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import dunning, subscriptions
+from clawhaven.billing import discounts, dunning, subscriptions
+from clawhaven.billing.discounts import Running
+from clawhaven.billing.dunning import DunningState
 from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.billing.plans import Plan, price_offer
 from clawhaven.context import Context
@@ -31,15 +33,20 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One subscription on the page. `new_price_micros`: today's price, where it differs from the customer's."""
+    """One subscription on the page. `new_price_micros`: today's price, where it differs from the customer's.
+
+    `is_paused`: its assistants do not run because of it.
+    """
 
     row: Subscription
     plan: Plan | None
     trouble: Dunning | None
+    coupon: Running | None
     assistants: list[Instance]
     new_price_micros: int | None
     can_change: bool
     can_undo: bool
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +144,17 @@ def _agreement(db: Session, ctx: Context, row: Subscription) -> Agreement:
     found = [owned(db, Instance, one, row.account_id) for one in subscriptions.covered(db, row.id)]
     provider = ctx.payments.get(row.provider)
     capabilities = provider.capabilities if provider else frozenset[Capability]()
+    trouble = dunning.open_episode_of(db, row.id)
     return Agreement(
         row,
         plan,
-        dunning.open_episode_of(db, row.id),
+        trouble,
+        discounts.running(db, row, ctx.clock.now()),
         [one for one in found if one.deleted_at is None],
         price_offer(plan, row.amount_micros) if plan else None,
-        Capability.CHANGE_PLAN in capabilities and row.state in ("active", "trialing"),
+        Capability.CHANGE_PLAN in capabilities and row.state in ("active", "trialing") and trouble is None,
         Capability.UNDO_CANCEL in capabilities,
+        trouble is not None and trouble.state == DunningState.SUSPENDED,
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from clawhaven import ledger
 from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.billing import wallet as wallets
-from clawhaven.billing.models import Subscription
+from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.context import Context
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
@@ -33,6 +33,7 @@ class Card:
     instance: Instance
     checkout_id: str | None
     subscription: Subscription | None
+    trouble: Dunning | None
     needs_key: bool
 
 
@@ -95,4 +96,5 @@ def _card(db: Session, ctx: Context, instance: Instance) -> Card:
     is_own_key = plan is not None and plan.access == PlanMode.OWN_KEY
     needs_key = is_own_key and instance.state == State.ACTIVE and ownkeys.find(db, instance.id) is None
     subscription = subscriptions.of_instance(db, instance.id)
-    return Card(instance, checkout.id if checkout and is_open else None, subscription, needs_key)
+    trouble = dunning.open_episode_of(db, subscription.id) if subscription is not None else None
+    return Card(instance, checkout.id if checkout and is_open else None, subscription, trouble, needs_key)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts, subscriptions
+from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.context import Context
 from clawhaven.instances import connections, drafts, health, workspace
 from clawhaven.instances.models import Instance, InstanceEvent
@@ -130,6 +130,7 @@ def _overview(
         view = progress.of_operation(db, instance)
         seen = health.observed(db, instance_id)
         subscription = subscriptions.of_instance(db, instance_id)
+        trouble = dunning.open_episode_of(db, subscription.id) if subscription is not None else None
         checkout = checkouts.of_instance(db, instance_id)
         channels = connections.list_connections(db, instance_id)
     is_leaving = instance.deletion_asked_at is not None
@@ -143,6 +144,7 @@ def _overview(
         view=view,
         seen=seen if instance.state == State.ACTIVE else None,
         subscription=subscription,
+        trouble=trouble,
         plan=ctx.plans.get(instance.plan),
         channels=channels,
         checkout_id=checkout.id if checkout is not None and is_payable else None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clawhaven.billing.models import Subscription
+from clawhaven.billing.dunning import DunningState
+from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
 
@@ -98,12 +99,26 @@ SUBSCRIPTIONS: dict[str, Badge] = {
     "canceled": Badge("Ended", "calm"),
 }
 
+PAUSED: dict[str, Badge] = {
+    "payment": Badge("Paused: not paid", "bad"),
+    "refund": Badge("Paused: payment returned", "bad"),
+    "dispute": Badge("Paused: payment disputed", "bad"),
+}
+"""What a plan is called while its assistants are paused for it, by the cause."""
+
 TROUBLE: dict[str, str] = {
     "payment": "A payment for this plan has failed. We need a payment method that works.",
-    "refund": "The payment for this period was returned.",
-    "dispute": "The payment for this period is disputed at your bank. Write to us if that is a mistake.",
+    "refund": "The payment for this period was returned to you, so nothing pays for this plan at the moment.",
+    "dispute": "A payment for this plan is disputed at your bank.",
     "ended": "This plan has ended.",
 }
+
+TO_DO: dict[str, str] = {
+    "refund": "To go on, write to us; we will find a way together.",
+    "dispute": "If that is a mistake, ask your bank to take the dispute back, and write to us so that we can help."
+    " Once it is settled in our favour, everything goes on by itself. Until then the plan cannot be changed.",
+}
+"""What a customer can do about trouble that no payment mends."""
 
 INVOICE_STATES: dict[str, str] = {
     "draft": "being prepared",
@@ -116,8 +131,10 @@ INVOICE_STATES: dict[str, str] = {
 POCKETS: dict[str, str] = {"wallet": "Balance", "included": "Included usage"}
 
 
-def subscription(row: Subscription) -> Badge:
-    """The subscription's state as a badge; one that is to end says so."""
+def subscription(row: Subscription, trouble: Dunning | None = None) -> Badge:
+    """The subscription's state as a badge; one that is to end, or that its trouble has paused, says so."""
+    if trouble is not None and trouble.state == DunningState.SUSPENDED and trouble.cause in PAUSED:
+        return PAUSED[trouble.cause]
     if row.is_ending and row.state in ("active", "trialing"):
         return Badge("Ends with its period", "warn")
     return SUBSCRIPTIONS.get(row.state, Badge(row.state, "calm"))

@@ -16,6 +16,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.billing.dunning import DunningState, open_episode_of
 from clawhaven.billing.models import Checkout, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
@@ -35,13 +36,13 @@ T = TypeVar("T")
 def change(ctx: Context, account_id: str, subscription_id: str, plan_id: str, actor: str) -> Subscription:
     """Move to another plan now, the rest of the period prorated by the vendor.
 
-    Raises NotFound, IllegalMove (ended, or owing), Invalid (not offered, too many assistants), PaymentRequired when
-    the difference could not be charged, Unavailable.
+    Raises NotFound, IllegalMove (ended, owing, or paused for a dispute), Invalid (not offered, too many assistants),
+    PaymentRequired when the difference could not be charged, Unavailable.
     """
     plan = ctx.plans.offered(plan_id)
     with ctx.db.read() as db:
         subscription = _owned(db, account_id, subscription_id)
-        count = _living(db, subscription)
+        count, trouble = _living(db, subscription), open_episode_of(db, subscription.id)
     if count > plan.instances:
         raise Invalid(
             f"The plan {plan.name} has {plan.instances} assistant{'s' if plan.instances > 1 else ''}; you have {count}."
@@ -51,6 +52,11 @@ def change(ctx: Context, account_id: str, subscription_id: str, plan_id: str, ac
         )
     if subscription.state not in ("active", "trialing"):
         raise IllegalMove("Pay what is owed first; then the plan can be changed.", state=subscription.state)
+    if trouble is not None and trouble.state == DunningState.SUSPENDED:
+        raise IllegalMove(
+            "A payment for this plan was disputed or returned. Once that is settled, the plan can be changed.",
+            state=subscription.state,
+        )
     price = Price(plan.id, plan.name, plan.price_micros, plan.interval)
     _move(ctx, subscription, price)
     changed = _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, after=plan.id)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
-from clawhaven.billing import subscriptions
+from clawhaven.billing import coupons, subscriptions
 from tests.api.conftest import assert_error
 from tests.workflows.scene import Scene
 
@@ -26,6 +26,15 @@ def test_an_agreement_is_changed_ended_and_kept(http: TestClient, scene: Scene, 
     assert (changed["plan"], changed["amount_micros"]) == ("metered", 20_000_000)
     assert http.post(f"{base}/accept-price", headers=me).json()["amount_micros"] == 20_000_000
     assert scene.instance(begun.instance.id).plan == "metered"
+
+
+def test_a_running_coupon_is_told(http: TestClient, scene: Scene, key_of: Keys) -> None:
+    with scene.ctx.db.tx() as db:
+        coupons.create(db, "FIVE", "amount", 5_000_000, now=scene.ctx.clock.now(), months=None)
+    begun = scene.live(coupon="five")
+    (one,) = http.get("/api/billing/subscriptions", headers=key_of(begun)).json()["items"]
+    told = {"code": "FIVE", "percent": None, "amount_micros": 5_000_000, "is_once": False, "until": None}
+    assert one["coupon"] == told
 
 
 def test_what_cannot_be_is_said(http: TestClient, scene: Scene, key_of: Keys) -> None:

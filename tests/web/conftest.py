@@ -167,13 +167,20 @@ def subscribe(ctx: Context, instance_id: str) -> None:
 
 
 def bring_to_life(ctx: Context, world: FolderRuntime, instance_id: str) -> None:
+    """A running assistant with a subscription that pays for it."""
+    with ctx.db.tx() as db:
+        states.begin_provisioning(db, instance_id, ctx.clock.now())
+    run_it(ctx, world, instance_id)
+    subscribe(ctx, instance_id)
+
+
+def run_it(ctx: Context, world: FolderRuntime, instance_id: str) -> None:
     """What provisioning does, without its engine: steps done, gateway there, active."""
     now = ctx.clock.now()
     folder = world.root / instance_id
     folder.mkdir()
     (folder / "RUNNING").write_text("0")
     with ctx.db.tx() as db:
-        states.begin_provisioning(db, instance_id, now)
         operation = operations.open_operation(db, instance_id, "provision", now)
         for step in operations.STEPS["provision"]:
             operations.end_step(db, operation.id, step, now)
@@ -181,7 +188,6 @@ def bring_to_life(ctx: Context, world: FolderRuntime, instance_id: str) -> None:
         db.get_one(Instance, instance_id).placement = {"folder": instance_id, "port": 0}
         db.flush()
         states.activate(db, instance_id, now + timedelta(seconds=1))
-    subscribe(ctx, instance_id)
 
 
 @pytest.fixture

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts, subscriptions
+from clawhaven.billing import checkouts, coupons, subscriptions
 from clawhaven.billing.models import Subscription
 from clawhaven.context import Context
+from clawhaven.instances.models import Instance
 from clawhaven.workflows import plan as agreements
 from clawhaven.workflows import settlement
-from tests.web.conftest import DRAFT, Visit
+from tests.fakes.world import FolderRuntime
+from tests.web.conftest import DRAFT, Visit, run_it
 
 
 def settle(ctx: Context, checkout_id: str) -> None:
@@ -40,6 +44,16 @@ def paying(ctx: Context, mine: Visit) -> Visit:
     """The customer with one paid assistant."""
     pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
     return mine
+
+
+@pytest.fixture
+def live_and_paid(ctx: Context, world: FolderRuntime, mine: Visit) -> str:
+    """The id of the customer's assistant, paid at the vendor and running."""
+    pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
+    with ctx.db.read() as db:
+        instance_id = db.scalars(select(Instance)).one().id
+    run_it(ctx, world, instance_id)
+    return instance_id
 
 
 def agreement(ctx: Context, owner: Owner) -> Subscription:
@@ -107,6 +121,62 @@ def test_what_is_owed_is_not_called_paid(ctx: Context, paying: Visit, owner: Own
     assert "payment failed" in dashboard
     assert "Next payment" not in billing
     assert "Pay what is owed" in billing
+
+
+def dispute(ctx: Context, subscription: Subscription, verdict: str) -> None:
+    """The customer's bank takes the newest payment back, or has decided."""
+    vendor: Any = ctx.payments["sandbox"]
+    with ctx.db.read() as db:
+        reference = checkouts.get(db, subscription.checkout_id).reference or ""
+    vendor.dispute(vendor.fetch(reference).payments[-1].reference, verdict)
+    settle(ctx, subscription.checkout_id)
+
+
+def test_a_disputed_plan_is_called_paused_and_says_what_to_do(
+    ctx: Context, mine: Visit, live_and_paid: str, owner: Owner
+) -> None:
+    subscription = agreement(ctx, owner)
+    dispute(ctx, subscription, "open")
+    html = mine.get("/billing").text
+    for words in ("Paused: payment disputed", "ask your bank to take the dispute back", "mailto:", "Period until"):
+        assert words in html, words
+    for words in (">Active<", "Change the plan", "Next payment", "Pay what is owed"):
+        assert words not in html, words
+    for path in ("/dashboard", f"/instances/{live_and_paid}"):
+        seen = mine.get(path).text
+        assert "paused: payment disputed" in seen
+        assert "paid until" not in seen
+    refused = mine.post(f"/billing/subscriptions/{subscription.id}/plan", "/billing", plan="metered")
+    assert (refused.status_code, "disputed or returned" in refused.text) == (409, True)
+    dispute(ctx, subscription, "won")
+    html = mine.get("/billing").text
+    assert ">Active<" in html
+    assert "Change the plan" in html
+
+
+def test_a_returned_payment_is_not_called_active(ctx: Context, mine: Visit, live_and_paid: str, owner: Owner) -> None:
+    subscription = agreement(ctx, owner)
+    vendor: Any = ctx.payments["sandbox"]
+    with ctx.db.read() as db:
+        reference = checkouts.get(db, subscription.checkout_id).reference or ""
+    vendor.refund_rest(vendor.fetch(reference).payments[-1].reference)
+    settle(ctx, subscription.checkout_id)
+    html = mine.get("/billing").text
+    for words in ("Paused: payment returned", "To go on, write to us"):
+        assert words in html, words
+    assert ">Active<" not in html
+
+
+@pytest.mark.parametrize(
+    ("months", "told"), [(0, "off this period; from"), (3, "off every payment before"), (None, "off every payment<")]
+)
+def test_a_running_coupon_is_shown_with_its_end(ctx: Context, mine: Visit, months: int | None, told: str) -> None:
+    with ctx.db.tx() as db:
+        coupons.create(db, "HALF", "percent", 50, now=ctx.clock.now(), months=months)
+    pay(ctx, mine.post("/configure", **DRAFT, coupon="half").headers["location"])
+    html = mine.get("/billing").text
+    assert "HALF: 50 %" in html
+    assert told in html
 
 
 def test_the_portal_is_the_vendor_s(paying: Visit, mine: Visit) -> None:

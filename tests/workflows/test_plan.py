@@ -134,3 +134,13 @@ def test_an_assistant_has_one_open_payment_page(engine_context: Scene) -> None:
         plan.reactivate(scene.ctx, draft.owner, draft.instance.id)
     with pytest.raises(NotFound):
         plan.reactivate(scene.ctx, draft.owner, "ins_none")
+
+
+def test_a_plan_that_is_disputed_is_not_changed(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    scene.vendor.dispute(scene.vendor.fetch(scene.reference(begun)).payments[0].reference, "open")
+    settle(scene, begun)
+    with pytest.raises(IllegalMove, match="disputed"):
+        plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
+    assert row(scene, begun).plan == "personal"
