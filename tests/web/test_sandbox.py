@@ -232,6 +232,19 @@ def test_disputes_and_refunds_have_buttons(visit: Visit, vendor: Any, paid: str)
     assert visit.post(f"/sandbox/payments/{first}", "/sandbox", action="keep").status_code == 400
 
 
+def test_a_top_up_can_be_disputed_and_refunded(visit: Visit, vendor: Any) -> None:
+    assert "Nobody has topped up yet" in visit.get("/sandbox").text
+    checkout = pay(vendor, "chk_2", amount_micros=10_000_000, interval=None)
+    payment = vendor.fetch(checkout).payments[0].reference
+    page = visit.get("/sandbox").text
+    assert "$10 paid" in page
+    assert page.count(f"/sandbox/payments/{payment}") == 2
+    for action, told in (("open", "dispute open"), ("won", "dispute won"), ("refund", "$10 given back")):
+        assert visit.post(f"/sandbox/payments/{payment}", "/sandbox", action=action).status_code == 303
+        assert told in visit.get("/sandbox").text
+    assert vendor.fetch(checkout).payments[0].refunded_micros == 10_000_000
+
+
 def test_the_clock_moves_forward(visit: Visit, vendor: Any, paid: str) -> None:
     assert visit.post("/sandbox/clock", "/sandbox", days="31").status_code == 303
     assert len(vendor.fetch(paid).payments) == 2

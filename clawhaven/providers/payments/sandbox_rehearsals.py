@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from clawhaven.core.ids import new_id
+from clawhaven.ports.payments import VendorPayment
 from clawhaven.providers.payments import sandbox_calendar
 from clawhaven.providers.payments import sandbox_subscriptions as subscriptions
+from clawhaven.providers.payments.sandbox_checkouts import CHARGE
 from clawhaven.providers.payments.sandbox_events import about
 from clawhaven.providers.payments.sandbox_invoices import Desk, payments_of, refund_payment
 from clawhaven.providers.payments.sandbox_office import Office
@@ -51,6 +54,16 @@ class RehearsedSubscription:
 
 
 @dataclass(frozen=True, slots=True)
+class RehearsedSale:
+    """A payment made once: a top-up. `is_charge`: the saved card was charged while the customer was away."""
+
+    email: str
+    description: str
+    is_charge: bool
+    payment: RehearsedPayment
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """What the demo page shows. `now` is the vendor's, `ahead` how far it is before the real time."""
 
@@ -59,6 +72,7 @@ class Stage:
     ahead: timedelta
     waiting_events: int
     subscriptions: tuple[RehearsedSubscription, ...]
+    sales: tuple[RehearsedSale, ...]
 
 
 class Rehearsals(Office):
@@ -158,7 +172,7 @@ class Rehearsals(Office):
         return sandbox_calendar.advance(self._store, now or self.now(), tell_at)
 
     def stage(self) -> Stage:
-        """What the demo page shows: the trouble there is and the newest subscriptions."""
+        """What the demo page shows: the trouble there is, the newest subscriptions and the newest single payments."""
         with self._store.read() as db:
             rows = db.execute(
                 "SELECT s.*, c.email, c.card FROM subscriptions s JOIN customers c ON c.reference = s.customer"
@@ -178,22 +192,13 @@ class Rehearsals(Office):
                     is_ending=bool(row["cancel_at_period_end"]),
                     is_owing=row["owed"] is not None,
                     card=row["card"],
-                    payments=tuple(
-                        RehearsedPayment(
-                            reference=one.reference,
-                            amount_micros=one.amount_micros,
-                            left_micros=one.amount_micros - one.refunded_micros,
-                            dispute=one.dispute,
-                            paid_at=one.paid_at,
-                        )
-                        for one in payments_of(db, row["checkout"])[-3:]
-                    ),
+                    payments=tuple(_rehearsed(one) for one in payments_of(db, row["checkout"])[-3:]),
                 )
                 for row in rows
             )
             by = ahead(db)
             (waiting,) = db.execute("SELECT count(*) FROM deliveries WHERE delivered_at IS NULL").fetchone()
-            return Stage(read_trouble(db), self._clock.now() + by, by, waiting, shown)
+            return Stage(read_trouble(db), self._clock.now() + by, by, waiting, shown, _sales(db))
 
     @staticmethod
     def _refuse_dispute(desk: Desk, payment_reference: str, checkout: str) -> None:
@@ -202,3 +207,26 @@ class Rehearsals(Office):
             raise refused("nothing_to_dispute", "Nothing is left of this payment to dispute.")
         if found[0].dispute:
             raise refused("dispute_closed", "This payment was disputed before; that is decided.")
+
+
+def _sales(db: sqlite3.Connection) -> tuple[RehearsedSale, ...]:
+    rows = db.execute(
+        "SELECT reference, email, description, kind FROM checkouts WHERE interval IS NULL AND state = 'paid'"
+        " ORDER BY created_at DESC, rowid DESC LIMIT ?",
+        (_SHOWN,),
+    ).fetchall()
+    return tuple(
+        RehearsedSale(row["email"], row["description"], row["kind"] == CHARGE, _rehearsed(one))
+        for row in rows
+        for one in payments_of(db, row["reference"])
+    )
+
+
+def _rehearsed(one: VendorPayment) -> RehearsedPayment:
+    return RehearsedPayment(
+        reference=one.reference,
+        amount_micros=one.amount_micros,
+        left_micros=one.amount_micros - one.refunded_micros,
+        dispute=one.dispute,
+        paid_at=one.paid_at,
+    )

@@ -13,7 +13,7 @@ from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import PaymentKind
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.providers.payments.sandbox_trouble import Trouble
-from tests.contracts.payments import START, request_of
+from tests.contracts.payments import START, charge_of, request_of
 from tests.providers.payments.test_sandbox import make, subscribe, subscription
 from tests.providers.payments.test_sandbox_courier import StillClock
 
@@ -147,6 +147,8 @@ def test_the_stage_shows_what_can_be_rehearsed(vendor: Sandbox) -> None:
     (line,) = stage.subscriptions
     assert (line.state, line.is_owing, line.card, len(line.payments)) == ("past_due", True, "works", 1)
     assert line.payments[0].left_micros == 29_000_000
+    (sale,) = stage.sales
+    assert (sale.email, sale.is_charge, sale.payment.left_micros) == ("user@example.com", False, 10_000_000)
     assert (stage.trouble.is_down, stage.ahead, stage.waiting_events) == (True, timedelta(), 7)
 
 
@@ -156,3 +158,17 @@ def test_events_of_a_payment_name_it(vendor: Sandbox) -> None:
     events = [vendor.parse_event(headers, body) for headers, body in vendor.unseen(START)]
     paid = [event.payment_reference for event in events if event.kind is PaymentKind.PAYMENT_SUCCEEDED]
     assert paid == [payment.reference for payment in vendor.fetch(checkout).payments]
+
+
+def test_a_single_payment_is_disputed_and_refunded_like_any_other(vendor: Sandbox) -> None:
+    checkout = vendor.create_checkout(request_of("chk_2", 10_000_000, None)).reference
+    vendor.complete(checkout, "paid")
+    charge = vendor.charge_saved(charge_of("chk_3", str(vendor.fetch(checkout).customer_reference))).reference
+    charged, paid = (one.payment for one in vendor.stage().sales)
+    assert [one.is_charge for one in vendor.stage().sales] == [True, False]
+    vendor.dispute(paid.reference, "open")
+    vendor.dispute(paid.reference, "lost")
+    vendor.refund_rest(charged.reference)
+    assert vendor.fetch(checkout).payments[0].dispute == "lost"
+    assert vendor.fetch(charge).payments[0].refunded_micros == charged.amount_micros
+    assert [one.payment.left_micros for one in vendor.stage().sales] == [0, 0]
