@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench bench-money clean
+.PHONY: help setup demo test check docs bench bench-money bench-proxy clean
 
 help: ## This list
 	@echo "Clawhaven: make <target>"; echo
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev ## Run a benchmark [ARGS=provision]
 bench-money: $(VENV)/.dev ## Play 2,000 random histories of payments on each database
 	$(BIN)/python -m bench money --histories 2000 $(ARGS)
 	$(BIN)/python -m bench money --histories 2000 --database postgresql $(ARGS)
+
+bench-proxy: $(VENV)/.dev ## Measure the model proxy beside nginx and its peers [ARGS="--rounds 1"]
+	@exec $(BIN)/python -m bench proxy $(ARGS)
 
 clean: ## Remove .venv and caches; data in ./var stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
