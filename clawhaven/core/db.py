@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 BUSY_TIMEOUT_MS = 30_000
+MOST_URGENT_IN_A_ROW = 8
+"""Urgent writers before one of the others has its turn, so that nobody waits for ever."""
 
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
 
@@ -105,25 +108,39 @@ def _make_sqlite_durable(engine: sa.Engine, foreign_keys: bool) -> None:
         if connection.get_execution_options().get("reads_only", False):
             connection.exec_driver_sql("BEGIN")
             return
-        turns.take(connection.connection.dbapi_connection)
+        is_urgent = connection.get_execution_options().get("is_urgent", False)
+        turns.take(connection.connection.dbapi_connection, is_urgent=is_urgent)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class _Turns:
-    """Writers of one process, one after the other, each woken when its turn comes.
+    """Writers of one process, one after the other, each woken when its turn comes; the urgent ones before the others.
 
     SQLite itself lets them sleep and look again, ever longer up to 100 ms (sqliteDefaultBusyCallback): who is unlucky
     waits for seconds. Other processes still meet there. A turn that is not ended is passed over after BUSY_TIMEOUT_MS.
     """
 
     def __init__(self) -> None:
-        self._free = threading.Lock()
+        self._mutex = threading.Lock()
         self._holder: object = None
+        self._urgent: deque[_Ticket] = deque()
+        self._others: deque[_Ticket] = deque()
+        self._urgent_in_a_row = 0
 
-    def take(self, connection: object) -> None:
+    def take(self, connection: object, *, is_urgent: bool = False) -> None:
         """Wait for this connection's turn to write."""
-        self._free.acquire(timeout=BUSY_TIMEOUT_MS / 1000)
-        self._holder = connection
+        with self._mutex:
+            if self._holder is None:
+                self._holder = connection
+                return
+            ticket, line = _Ticket(connection), self._urgent if is_urgent else self._others
+            line.append(ticket)
+        if ticket.called.wait(BUSY_TIMEOUT_MS / 1000):
+            return
+        with self._mutex:
+            if ticket in line:
+                line.remove(ticket)
+                self._holder = connection
 
     def ending(self, verb: Callable[[Any], None]) -> Callable[[Any], None]:
         """`verb` (commit or rollback), after which the next one writes."""
@@ -134,10 +151,26 @@ class _Turns:
             finally:
                 held = getattr(connection, "dbapi_connection", connection)
                 if held is not None and held is self._holder:
-                    self._holder = None
-                    self._free.release()
+                    self._call_next()
 
         return end
+
+    def _call_next(self) -> None:
+        with self._mutex:
+            is_urgent = bool(self._urgent) and not (self._others and self._urgent_in_a_row >= MOST_URGENT_IN_A_ROW)
+            self._urgent_in_a_row = self._urgent_in_a_row + 1 if is_urgent else 0
+            line = self._urgent if is_urgent else self._others
+            ticket = line.popleft() if line else None
+            self._holder = ticket.connection if ticket else None
+        if ticket:
+            ticket.called.set()
+
+
+class _Ticket:
+    """A writer that waits."""
+
+    def __init__(self, connection: object) -> None:
+        self.connection, self.called = connection, threading.Event()
 
 
 class Database:
@@ -147,6 +180,7 @@ class Database:
         self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         self._readers = sessionmaker(engine.execution_options(reads_only=True), expire_on_commit=False)
+        self._urgent = sessionmaker(engine.execution_options(is_urgent=True), expire_on_commit=False)
 
     @property
     def is_sqlite(self) -> bool:
@@ -154,9 +188,12 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def tx(self) -> Iterator[Session]:
-        """One transaction: commits at the end, rolls back on any exception. Keep the network out of it."""
-        with self._open(self._sessions) as session:
+    def tx(self, *, is_urgent: bool = False) -> Iterator[Session]:
+        """One transaction: commits at the end, rolls back on any exception. Keep the network out of it.
+
+        `is_urgent`: somebody outside waits for milliseconds; on SQLite it goes before this process's other writers.
+        """
+        with self._open(self._urgent if is_urgent else self._sessions) as session:
             yield session
 
     @contextmanager
@@ -188,3 +225,10 @@ def lock(db: Session, name: str) -> None:
     """Let one transaction at a time past this point, until it ends. SQLite's writers are alone already."""
     if db.get_bind().dialect.name == "postgresql":
         db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
+
+
+def write_rows(db: Session, statement: Any, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Run one INSERT, UPDATE or DELETE for many rows; returns how many rows it changed (INSERT: how many there are)."""
+    if not rows:
+        return 0
+    return int(db.connection().execute(statement, rows).rowcount)

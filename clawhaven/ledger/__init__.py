@@ -29,15 +29,18 @@ from clawhaven.ledger.entries import (
     set_floor,
     set_floors,
 )
+from clawhaven.ledger.purses import Charge, Purse, take_purses, write_purses
 from clawhaven.ledger.reservations import Held, Settlement, expire, held_under, hold, keep_held, release, settle
 
 __all__ = [
     "Balance",
+    "Charge",
     "Held",
     "Line",
     "Page",
     "Posted",
     "Posting",
+    "Purse",
     "Settlement",
     "account_of",
     "amount_of",
@@ -60,4 +63,6 @@ __all__ = [
     "set_floors",
     "settle",
     "sum_moved",
+    "take_purses",
+    "write_purses",
 ]

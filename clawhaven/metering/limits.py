@@ -1,19 +1,23 @@
-"""A grant's limits, counted from usage rows so that they hold across processes and restarts.
+"""A grant's limits, counted from what was used so that they hold across processes and restarts.
 
 Messages: calls that begin a person's turn (or automatic calls, which have no turn) in the last 60 minutes; a turn's
-follow-up calls with tool results are never refused for this limit. Tokens: the last 24 hours; cache reads count a
-tenth, as that is about what they cost. In flight: calls open now.
+follow-up calls with tool results are never refused for this limit. Tokens: the last 24 hours, which move on hour by
+hour; cache reads count a tenth, as that is about what they cost. In flight: calls open now. Money: what was charged
+since midnight UTC and what is held for calls under way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clawhaven.core.errors import RateLimited
-from clawhaven.metering.models import CallState, Grant, Source, UsageRow
+from clawhaven.core.money import format_usd
+from clawhaven.metering.models import Grant, Source, UsageHour, UsageRow
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -21,65 +25,174 @@ DAY = timedelta(days=1)
 MESSAGES_PER_HOUR = "messages_per_hour"
 TOKENS_PER_DAY = "tokens_per_day"
 IN_FLIGHT = "in_flight"
+SPEND_PER_DAY = "spend_per_day"
+ACCOUNT_SPEND_PER_DAY = "account_spend_per_day"
+AUTOMATIC_PER_DAY = "automatic_per_day"
+
+AUTOMATIC_SOURCES = tuple(source.value for source in Source if source.is_idle)
+"""Of calls that began without a person."""
+
+IS_OPEN = sa.text("usage.state = 'open'")
+IS_MESSAGE = sa.text("usage.is_message")
+"""In the words of the indexes that hold just these rows."""
 
 
-def check_limits(db: Session, grant: Grant, *, is_message: bool, now: datetime) -> None:
-    """Raises RateLimited (`messages_per_hour`, `tokens_per_day` or `in_flight`; `retry_after` in seconds)."""
-    if is_message and grant.messages_per_hour is not None:
-        _check_messages(db, grant, grant.messages_per_hour, now)
-    if grant.tokens_per_day is not None:
-        _check_tokens(db, grant, grant.tokens_per_day, now)
-    if grant.max_in_flight is not None:
-        _check_in_flight(db, grant, grant.max_in_flight, now)
+@dataclass(slots=True)
+class Counts:
+    """What counts against one instance's limits now. Money in micro-dollars, of today."""
+
+    in_flight: int = 0
+    messages: int = 0
+    weighted_tokens: int = 0
+    spent_micros: int = 0
+    held_micros: int = 0
+    automatic_micros: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the last 24 hours as the limit counts them."""
+        return self.weighted_tokens // 10
 
 
-def tokens_used(db: Session, instance_id: str, *, since: datetime) -> int:
-    """Tokens that count against a day's limit."""
+class Tally:
+    """The counts of the instances and accounts of one transaction, which goes on counting what it admits itself."""
+
+    def __init__(self, db: Session, grants: Sequence[Grant], now: datetime) -> None:
+        self._db, self._now = db, now
+        self._of = {grant.instance_id: Counts() for grant in grants}
+        self._accounts: dict[str, int] = {}
+        self._read(grants)
+
+    def check(self, grant: Grant, *, is_message: bool) -> None:
+        """Raises RateLimited with the name of the limit as its code; `retry_after` in seconds."""
+        counts, now = self._of[grant.instance_id], self._now
+        if is_message and grant.messages_per_hour is not None and counts.messages >= grant.messages_per_hour:
+            oldest = _oldest_message(self._db, grant.instance_id, now)
+            wait = _seconds_until(oldest + HOUR, now) if oldest else 3600
+            message = f"The limit of {grant.messages_per_hour} messages an hour is reached."
+            raise _limited(MESSAGES_PER_HOUR, grant.messages_per_hour, message, wait)
+        if grant.tokens_per_day is not None and counts.tokens >= grant.tokens_per_day:
+            oldest = _oldest_hour(self._db, grant.instance_id, now)
+            wait = _seconds_until(oldest + DAY, now) if oldest else 3600
+            raise _limited(
+                TOKENS_PER_DAY,
+                grant.tokens_per_day,
+                f"The limit of {grant.tokens_per_day:,} tokens a day is reached.",
+                wait,
+            )
+        if grant.max_in_flight is not None and counts.in_flight >= grant.max_in_flight:
+            message = f"{grant.max_in_flight} model calls are under way already. Try again in a moment."
+            raise RateLimited(message, code=IN_FLIGHT, limit=grant.max_in_flight, retry_after=5)
+
+    def check_money(self, grant: Grant, worst_micros: int, *, is_automatic: bool) -> None:
+        """The same for limits of money, which need to know what the call costs at most."""
+        counts = self._of[grant.instance_id]
+        wait = _seconds_until(_midnight(self._now) + DAY, self._now)
+        limit = grant.spend_per_day_micros
+        if limit is not None and counts.spent_micros + counts.held_micros + worst_micros > limit:
+            raise _limited(SPEND_PER_DAY, limit, f"The limit of {format_usd(limit)} a day is reached.", wait)
+        limit = grant.account_spend_per_day_micros
+        if limit is not None and self._accounts.get(grant.account_id, 0) + worst_micros > limit:
+            message = f"The limit of {format_usd(limit)} a day for the whole account is reached."
+            raise _limited(ACCOUNT_SPEND_PER_DAY, limit, message, wait)
+        allowance = automatic_allowance(grant, self._now)
+        if is_automatic and allowance is not None and counts.automatic_micros >= allowance:
+            message = f"The allowance of {format_usd(allowance)} a day for automatic calls is used up."
+            raise _limited(AUTOMATIC_PER_DAY, allowance, message, wait)
+
+    def admit(self, grant: Grant, held_micros: int, *, is_message: bool) -> None:
+        """Count a call that was admitted."""
+        counts = self._of[grant.instance_id]
+        counts.in_flight += 1
+        counts.messages += is_message
+        counts.held_micros += held_micros
+        if grant.account_spend_per_day_micros is not None:
+            self._accounts[grant.account_id] = self._accounts.get(grant.account_id, 0) + held_micros
+
+    def _read(self, grants: Sequence[Grant]) -> None:
+        row, hours, now = UsageRow, UsageHour, self._now
+        per_day = [one for one in grants if _has_money_limit(one)]
+        if counted := _ids(one for one in grants if one.max_in_flight is not None or _has_money_limit(one)):
+            sums = (sa.func.count(), sa.func.coalesce(sa.func.sum(row.held_micros), 0))
+            query = sa.select(row.instance_id, *sums).where(row.instance_id.in_(counted), IS_OPEN, row.expires_at > now)
+            for instance_id, count, held in self._db.execute(query.group_by(row.instance_id)):
+                self._of[instance_id].in_flight, self._of[instance_id].held_micros = count, int(held)
+        if counted := _ids(one for one in grants if one.messages_per_hour is not None):
+            query = sa.select(row.instance_id, sa.func.count()).where(
+                row.instance_id.in_(counted), IS_MESSAGE, row.started_at > now - HOUR
+            )
+            for instance_id, count in self._db.execute(query.group_by(row.instance_id)):
+                self._of[instance_id].messages = count
+        if counted := _ids(one for one in grants if one.tokens_per_day is not None):
+            query = sa.select(hours.instance_id, sa.func.sum(hours.weighted_tokens)).where(
+                hours.instance_id.in_(counted), hours.hour > now - DAY
+            )
+            for instance_id, weighted in self._db.execute(query.group_by(hours.instance_id)):
+                self._of[instance_id].weighted_tokens = int(weighted)
+        if counted := _ids(per_day):
+            automatic = sa.case((hours.source.in_(AUTOMATIC_SOURCES), hours.price_micros), else_=0)
+            query = sa.select(hours.instance_id, sa.func.sum(hours.price_micros), sa.func.sum(automatic)).where(
+                hours.instance_id.in_(counted), hours.hour >= _midnight(now)
+            )
+            for instance_id, spent, automatically in self._db.execute(query.group_by(hours.instance_id)):
+                counts = self._of[instance_id]
+                counts.spent_micros, counts.automatic_micros = int(spent), int(automatically)
+        for account_id in sorted({one.account_id for one in grants if one.account_spend_per_day_micros is not None}):
+            self._accounts[account_id] = _account_spent(self._db, account_id, now)
+
+
+def automatic_allowance(grant: Grant, now: datetime) -> int | None:
+    """Micro-dollars that automatic calls may cost today; None: no limit."""
+    if grant.automatic_per_day_micros is None:
+        return None
+    extra = grant.automatic_extra_micros if grant.automatic_extra_day == now.date().isoformat() else 0
+    return grant.automatic_per_day_micros + extra
+
+
+def _account_spent(db: Session, account_id: str, now: datetime) -> int:
+    """Charged today and held now, of all instances of an account."""
+    hours, row = UsageHour, UsageRow
+    spent = sa.select(sa.func.coalesce(sa.func.sum(hours.price_micros), 0)).where(
+        hours.account_id == account_id, hours.hour >= _midnight(now)
+    )
+    mine = sa.select(Grant.instance_id).where(Grant.account_id == account_id)
+    held = sa.select(sa.func.coalesce(sa.func.sum(row.held_micros), 0)).where(
+        row.instance_id.in_(mine), IS_OPEN, row.expires_at > now
+    )
+    return int(db.execute(spent).scalar_one()) + int(db.execute(held).scalar_one())
+
+
+def _oldest_message(db: Session, instance_id: str, now: datetime) -> datetime | None:
     row = UsageRow
-    whole = row.input_tokens + row.output_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens
-    total = sa.func.coalesce(sa.func.sum(whole * 10 + row.cache_read_tokens), 0)
-    query = sa.select(total).where(row.instance_id == instance_id, row.started_at > since)
-    return int(db.execute(query).scalar_one()) // 10
+    query = sa.select(sa.func.min(row.started_at)).where(
+        row.instance_id == instance_id, IS_MESSAGE, row.started_at > now - HOUR
+    )
+    return db.execute(query).scalar_one()
 
 
-def _check_messages(db: Session, grant: Grant, limit: int, now: datetime) -> None:
-    row = UsageRow
-    is_message = sa.or_(row.is_turn, row.source == Source.AUTOMATIC.value)
-    recent = sa.and_(row.instance_id == grant.instance_id, row.started_at > now - HOUR, is_message)
-    count, oldest = db.execute(sa.select(sa.func.count(), sa.func.min(row.started_at)).where(recent)).one()
-    if count >= limit:
-        wait = _seconds_until(oldest + HOUR, now) if oldest else 3600
-        message = f"The limit of {limit} messages an hour is reached. It frees up in about {_minutes(wait)}."
-        raise RateLimited(message, code=MESSAGES_PER_HOUR, limit=limit, retry_after=wait)
+def _oldest_hour(db: Session, instance_id: str, now: datetime) -> datetime | None:
+    hours = UsageHour
+    query = sa.select(sa.func.min(hours.hour)).where(
+        hours.instance_id == instance_id, hours.hour > now - DAY, hours.weighted_tokens > 0
+    )
+    return db.execute(query).scalar_one()
 
 
-def _check_tokens(db: Session, grant: Grant, limit: int, now: datetime) -> None:
-    if tokens_used(db, grant.instance_id, since=now - DAY) < limit:
-        return
-    row = UsageRow
-    oldest = db.execute(
-        sa.select(sa.func.min(row.started_at)).where(
-            row.instance_id == grant.instance_id, row.started_at > now - DAY, row.output_tokens > 0
-        )
-    ).scalar_one()
-    wait = _seconds_until(oldest + DAY, now) if oldest else 3600
-    message = f"The limit of {limit:,} tokens a day is reached. It frees up in about {_minutes(wait)}."
-    raise RateLimited(message, code=TOKENS_PER_DAY, limit=limit, retry_after=wait)
+def _has_money_limit(grant: Grant) -> bool:
+    return grant.spend_per_day_micros is not None or grant.automatic_per_day_micros is not None
 
 
-def _check_in_flight(db: Session, grant: Grant, limit: int, now: datetime) -> None:
-    row = UsageRow
-    count = db.execute(
-        sa.select(sa.func.count()).where(
-            row.instance_id == grant.instance_id,
-            row.started_at > now - DAY,
-            row.state == CallState.OPEN.value,
-            row.expires_at > now,
-        )
-    ).scalar_one()
-    if count >= limit:
-        message = f"{limit} model calls are under way already. Try again in a moment."
-        raise RateLimited(message, code=IN_FLIGHT, limit=limit, retry_after=5)
+def _ids(grants: Iterable[Grant]) -> list[str]:
+    return [grant.instance_id for grant in grants]
+
+
+def _limited(code: str, limit: int, message: str, wait: int) -> RateLimited:
+    text = f"{message} It frees up in about {_minutes(wait)}."
+    return RateLimited(text, code=code, limit=limit, retry_after=wait)
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _seconds_until(moment: datetime, now: datetime) -> int:

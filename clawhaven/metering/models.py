@@ -29,18 +29,40 @@ class CallState(StrEnum):
 
 
 class Source(StrEnum):
-    """Who caused a call: a person's message, something automatic (heartbeat, cron …), or nobody knows."""
+    """Who caused a call. `automatic`: by itself, in a way that has no name here; `unknown`: nobody knows."""
 
     PERSON = "person"
+    HEARTBEAT = "heartbeat"
+    CRON = "cron"
+    SUBAGENT = "subagent"
+    COMPACTION = "compaction"
     AUTOMATIC = "automatic"
     UNKNOWN = "unknown"
+
+    @property
+    def is_automatic(self) -> bool:
+        """True when no person wrote what it answers."""
+        return self not in (Source.PERSON, Source.UNKNOWN)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when it began without a person: what the day's allowance for automatic calls is for. Helpers that a
+        person's turn sets to work, and keeping a long conversation short, are a part of that turn."""
+        return self in (Source.HEARTBEAT, Source.CRON, Source.AUTOMATIC)
+
+
+def _partial(name: str, condition: str, *columns: str) -> sa.Index:
+    """An index of the rows that meet a condition. Queries must say the condition in the same words, not as a value."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
 
 
 class Grant(Base):
     """What metering knows of an instance: its secret's hash, who pays, and its limits (None: unlimited).
 
     `models` None: every model in the price table. `own_key_sealed` is the customer's vendor key, sealed for
-    metering.grants.OWN_KEY_PURPOSE; `own_key_upstream` is the vendor it belongs to.
+    metering.grants.OWN_KEY_PURPOSE; `own_key_upstream` is the vendor it belongs to. Money a day (UTC) counts what the
+    customer is charged: of this instance, of the whole account, and of automatic calls alone, for which the customer
+    may add `automatic_extra_micros` on the day `automatic_extra_day` (`2026-11-21`).
     """
 
     __tablename__ = "model_grant"
@@ -57,6 +79,11 @@ class Grant(Base):
     max_in_flight: Mapped[int | None]
     models: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
     markup_percent: Mapped[int] = mapped_column(default=150)
+    spend_per_day_micros: Mapped[int | None]
+    account_spend_per_day_micros: Mapped[int | None]
+    automatic_per_day_micros: Mapped[int | None]
+    automatic_extra_micros: Mapped[int] = mapped_column(default=0, server_default="0")
+    automatic_extra_day: Mapped[str | None] = mapped_column(sa.String(10))
     own_key_upstream: Mapped[str | None] = mapped_column(sa.String(32))
     own_key_sealed: Mapped[str | None] = mapped_column(sa.Text)
     updated_at: Mapped[datetime]
@@ -76,14 +103,18 @@ class OwnKey(Base):
 
 class UsageRow(Base):
     """One model call. `provider_cost_micros` is list price (zero with the customer's own key); `price_micros` is what
-    the customer was charged (on an included plan: its value); `uncovered_micros` is what the wallet could not cover."""
+    the customer was charged (on an included plan: its value); `uncovered_micros` is what the wallet could not cover.
+
+    While it is open, `held_micros` are set aside of `ledger_account_id` (None: nothing is charged per token).
+    """
 
     __tablename__ = "usage"
     __table_args__ = (
         sa.Index(None, "account_id", "started_at"),
         sa.Index(None, "instance_id", "started_at"),
-        sa.Index(None, "state", "expires_at"),
-        sa.Index(None, "trace_id"),
+        _partial("ix_usage_open", "state = 'open'", "instance_id", "expires_at"),
+        _partial("ix_usage_message", "is_message", "instance_id", "started_at"),
+        _partial("ix_usage_trace", "trace_id IS NOT NULL", "trace_id"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
@@ -99,6 +130,8 @@ class UsageRow(Base):
     source: Mapped[str] = mapped_column(sa.String(16), default=Source.UNKNOWN.value)
     is_turn: Mapped[bool] = mapped_column(default=False)
     """True when this call begins a person's turn, False for its follow-up calls (tool results) and automatic ones."""
+    is_message: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
+    """True when it counts as a message: it begins a person's turn, or is automatic."""
     input_tokens: Mapped[int] = mapped_column(default=0)
     output_tokens: Mapped[int] = mapped_column(default=0)
     cache_read_tokens: Mapped[int] = mapped_column(default=0)
@@ -110,12 +143,35 @@ class UsageRow(Base):
     price_micros: Mapped[int] = mapped_column(default=0)
     uncovered_micros: Mapped[int] = mapped_column(default=0)
     http_status: Mapped[int | None]
-    reservation_key: Mapped[str | None] = mapped_column(sa.String(200))
+    ledger_account_id: Mapped[str | None] = mapped_column(sa.String(40))
+    held_micros: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[str | None] = mapped_column(sa.String(200))
     trace_id: Mapped[str | None] = mapped_column(sa.String(32))
     started_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class UsageHour(Base):
+    """What an instance's closed calls of one hour, model and source add up to. Written with each of them, so that
+    limits and charts need not read the calls. `weighted_tokens`: ten for each token, one for each read from a cache."""
+
+    __tablename__ = "usage_hour"
+    __table_args__ = (sa.Index(None, "account_id", "hour"),)
+
+    instance_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    source: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    account_id: Mapped[str] = mapped_column(sa.String(40))
+    calls: Mapped[int] = mapped_column(default=0)
+    input_tokens: Mapped[int] = mapped_column(default=0)
+    output_tokens: Mapped[int] = mapped_column(default=0)
+    cache_read_tokens: Mapped[int] = mapped_column(default=0)
+    cache_write_tokens: Mapped[int] = mapped_column(default=0)
+    weighted_tokens: Mapped[int] = mapped_column(default=0)
+    price_micros: Mapped[int] = mapped_column(default=0)
+    provider_cost_micros: Mapped[int] = mapped_column(default=0)
 
 
 calls = Machine(

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from clawhaven import ledger
+from clawhaven import ledger, metering
 from clawhaven.billing import dunning
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Cover, CreditGrant, Dunning, Receipt, Refund, Subscription
@@ -151,7 +151,8 @@ def find_wrong_credit(ctx: Context) -> list[Difference]:
 def find_wrong_balances(ctx: Context) -> list[Difference]:
     """Everything in the ledger that does not add up."""
     with ctx.db.read() as db:
-        return [Difference("ledger", sentence, "none; tell the developers") for sentence in ledger.check_books(db)]
+        problems = ledger.check_books(db, metering.held_by_calls(db))
+    return [Difference("ledger", problem, "none; tell the developers") for problem in problems]
 
 
 def find_stuck_refunds(ctx: Context) -> list[Difference]:

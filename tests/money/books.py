@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
-from clawhaven import ledger
+from clawhaven import ledger, metering
 from clawhaven.billing.models import CreditGrant
 from clawhaven.ledger.models import Reservation
 from clawhaven.metering.models import UsageRow
@@ -130,11 +130,9 @@ def _was_empty(at: Facts, wallet_id: str, grant: CreditGrant) -> bool:
     before = [one for one in mine if when[one.entry_id] <= grant.expired_at]
     balance = max(before, key=lambda one: one.id).balance_after_micros if before else 0
     held = at.db.scalar(
-        select(func.coalesce(func.sum(Reservation.amount_micros), 0))
-        .join(UsageRow, UsageRow.reservation_key == Reservation.key)
-        .where(
-            Reservation.ledger_account_id == wallet_id,
-            Reservation.created_at <= grant.expired_at,
+        select(func.coalesce(func.sum(UsageRow.held_micros), 0)).where(
+            UsageRow.ledger_account_id == wallet_id,
+            UsageRow.started_at <= grant.expired_at,
             (UsageRow.ended_at.is_(None)) | (UsageRow.ended_at >= grant.expired_at),
         )
     )
@@ -150,7 +148,7 @@ def _was_empty(at: Facts, wallet_id: str, grant: CreditGrant) -> bool:
 
 def wallets_add_up(at: Facts) -> Iterator[str]:
     """Top-ups less what went back, credit less what expired, corrections, less usage: to the micro-dollar."""
-    if problems := ledger.check_books(at.db):
+    if problems := ledger.check_books(at.db, metering.held_by_calls(at.db)):
         yield f"the books: {problems}"
     if total := sum(one.amount_micros for one in at.postings):
         yield f"all postings sum to {total}"

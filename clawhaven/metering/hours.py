@@ -1,0 +1,69 @@
+"""Sums of usage by the hour, kept in step with the calls: limits and charts read them instead of every call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from clawhaven.core.db import write_rows
+from clawhaven.metering.models import UsageHour
+from clawhaven.metering.prices import Cost
+from clawhaven.ports.upstream import Usage
+
+_HOUR = UsageHour.__table__
+_KEY = ("instance_id", "hour", "model", "source")
+_SUMS = (
+    "calls",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "weighted_tokens",
+    "price_micros",
+    "provider_cost_micros",
+)
+
+
+def add_to_hours(db: Session, ended: Sequence[tuple[Any, Usage | None, Cost]]) -> None:
+    """Add calls that ended now: (the call's row, what it used, what it cost) to the hour in which each began."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    accounts: dict[tuple[Any, ...], str] = {}
+    for row, usage, value in ended:
+        key = (row.instance_id, row.started_at.replace(minute=0, second=0, microsecond=0), row.model, row.source)
+        accounts[key] = row.account_id
+        known = sums.setdefault(key, [0] * len(_SUMS))
+        for place, amount in enumerate(_amounts(usage or Usage(), value)):
+            known[place] += amount
+    rows = [
+        {**dict(zip(_KEY, key, strict=True)), "account_id": accounts[key], **dict(zip(_SUMS, sums[key], strict=True))}
+        for key in sorted(sums)
+    ]
+    if rows:
+        write_rows(db, _UPSERTS[db.get_bind().dialect.name], rows)
+
+
+def _amounts(usage: Usage, value: Cost) -> tuple[int, ...]:
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+    weighted = (usage.input_tokens + usage.output_tokens + written) * 10 + usage.cache_read_tokens
+    return (
+        1,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        written,
+        weighted,
+        value.price_micros,
+        value.provider_micros,
+    )
+
+
+def _upsert(insert: Any) -> Any:
+    statement = insert(_HOUR)
+    added = {name: _HOUR.c[name] + statement.excluded[name] for name in _SUMS}
+    return statement.on_conflict_do_update(index_elements=list(_KEY), set_=added)
+
+
+_UPSERTS = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
