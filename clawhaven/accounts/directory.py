@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts.models import Account, User
-from clawhaven.accounts.signup import Owner
+from clawhaven.accounts.signup import Owner, find_owner, normalise_email
 from clawhaven.core.errors import Invalid, NotFound
 
 MANY = 1000
@@ -48,6 +48,16 @@ def get(db: Session, account_id: str) -> Owner:
     if found is None:
         raise NotFound("There is no such account.")
     return Owner(found[0], found[1])
+
+
+def find(db: Session, account: str) -> Owner:
+    """An account by its id or its owner's address (any case). Raises NotFound, Invalid for what is no address."""
+    if "@" not in account:
+        return get(db, account.strip())
+    owner = find_owner(db, normalise_email(account.strip()))
+    if owner is None:
+        raise NotFound("Nobody here has this address.")
+    return owner
 
 
 def count(db: Session) -> int:

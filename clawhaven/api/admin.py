@@ -17,7 +17,7 @@ from clawhaven.api.bodies import Body
 from clawhaven.api.deps import Ctx, Operating
 from clawhaven.api.repeats import RepeatKey, once
 from clawhaven.billing import refunds as receipts
-from clawhaven.billing.models import CreditGrant, Receipt, Refund, Subscription, Wallet
+from clawhaven.billing.models import CreditGrant, Refund, Subscription, Wallet
 from clawhaven.core import idempotency
 from clawhaven.core.errors import Invalid
 from clawhaven.core.ids import new_id
@@ -27,7 +27,7 @@ from clawhaven.ledger import Balance, Line
 from clawhaven.notices.models import Notice
 from clawhaven.workflows import balance, overview, refunds
 from clawhaven.workflows.margin import Margin
-from clawhaven.workflows.overview import Customer
+from clawhaven.workflows.overview import Customer, Payment
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 
@@ -94,16 +94,16 @@ def list_accounts(
     return {"items": [_account(owner) for owner in page.owners], "next_cursor": page.next_cursor}
 
 
-@router.get("/accounts/{account_id}")
-def get_account(account_id: str, who: Operating, ctx: Ctx, cursor: str | None = None) -> dict[str, Any]:
-    """Everything about one customer; `cursor` goes on in the ledger."""
+@router.get("/accounts/{account}")
+def get_account(account: str, who: Operating, ctx: Ctx, cursor: str | None = None) -> dict[str, Any]:
+    """Everything about one customer, by the account's id or the owner's address; `cursor` goes on in the ledger."""
     with ctx.db.read() as db:
-        return _customer(overview.customer(db, account_id, cursor))
+        return _customer(overview.customer(db, ctx, directory.find(db, account).account.id, cursor))
 
 
-@router.post("/accounts/{account_id}/credits", status_code=201)
+@router.post("/accounts/{account}/credits", status_code=201)
 def give_credit(
-    account_id: str,
+    account: str,
     body: CreditBody,
     request: Request,
     response: Response,
@@ -111,13 +111,14 @@ def give_credit(
     ctx: Ctx,
     repeat_key: RepeatKey = None,
 ) -> dict[str, Any]:
-    """Put credit into a customer's wallet, or (negative) take some out. The customer reads the reason."""
+    """Put credit into a customer's wallet (by the account's id or the owner's address), or (negative) take some out.
+    The customer reads the reason."""
     # Named by the request, so that even a crash between the books and the answer leaves one credit.
     key = idempotency.fingerprint(who.account_id, repeat_key) if repeat_key else new_id("adj")
 
     def make() -> dict[str, Any]:
         with _named(), ctx.db.tx() as db:
-            directory.get(db, account_id)
+            account_id = directory.find(db, account).account.id
             if body.amount_micros > 0:
                 balance.give_credit(
                     db,
@@ -193,6 +194,7 @@ def margin_json(one: Margin) -> dict[str, Any]:
         "topups_micros": one.topups_micros,
         "margin_micros": one.margin_micros,
         "margin_percent": one.percent,
+        "remark": one.remark,
     }
 
 
@@ -201,7 +203,7 @@ def _customer(found: Customer) -> dict[str, Any]:
         **_account(found.owner),
         "wallet": {**_balance(found.balance), **_settings(found.wallet)},
         "subscriptions": [_subscription(one, found) for one in found.subscriptions],
-        "receipts": [_receipt(one) for one in found.receipts],
+        "receipts": [_receipt(one) for one in found.payments],
         "refunds": [_refund(one) for one in found.refunds],
         "credits": [_credit(one) for one in found.credits],
         "instances": [_instance(one) for one in found.instances],
@@ -249,15 +251,21 @@ def _subscription(one: Subscription, found: Customer) -> dict[str, Any]:
     }
 
 
-def _receipt(one: Receipt) -> dict[str, Any]:
+def _receipt(payment: Payment) -> dict[str, Any]:
+    one = payment.receipt
     return {
         "id": one.id,
         "provider": one.provider,
         "reference": one.reference,
+        "kind": payment.kind,
+        "what": payment.title,
         "amount_micros": one.amount_micros,
         "refunded_micros": one.refunded_micros,
+        "refundable_micros": payment.left_micros,
         "fee_micros": one.fee_micros,
         "dispute": one.dispute,
+        "period_start": _at(one.period_start_at),
+        "period_end": _at(one.period_end_at),
         "at": one.created_at.isoformat(),
     }
 

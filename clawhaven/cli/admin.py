@@ -11,7 +11,7 @@ from clawhaven import wiring
 from clawhaven.accounts import links, operators, signup
 from clawhaven.cli import server
 from clawhaven.cli.channels import CURSOR, YES
-from clawhaven.cli.client import part
+from clawhaven.cli.client import items_of, part
 from clawhaven.cli.failures import ExitCode, Failure
 from clawhaven.cli.output import Column, count, moment, money
 from clawhaven.cli.session import confirm, current
@@ -28,13 +28,17 @@ app.add_typer(coupon, name="coupon")
 app.add_typer(operator, name="operator")
 app.add_typer(stripe, name="stripe")
 
-ACCOUNT = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id (acc_…).")]
+ACCOUNT = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id (acc_…), or its owner's address.")]
 REASON = Annotated[str, typer.Option(help="Why; the customer reads it.")]
 EMAIL = Annotated[str, typer.Argument(metavar="EMAIL", help="The person's address.")]
 
 
 def _yes(value: Any) -> str:
     return "yes" if value else "no"
+
+
+def _payments(rows: Any) -> str:
+    return "; ".join(f"{one['id']} {money(one['amount_micros'])} for {one.get('what', 'something')}" for one in rows)
 
 
 ACCOUNTS = (
@@ -52,9 +56,7 @@ ACCOUNT_FACTS = (
     Column("Level", ("wallet.level",)),
     Column("Plans", ("subscriptions",), lambda rows: ", ".join(f"{one['plan']} ({one['state']})" for one in rows)),
     Column("Assistants", ("instances",), lambda rows: ", ".join(f"{one['name']} ({one['state']})" for one in rows)),
-    Column(
-        "Payments", ("receipts",), lambda rows: ", ".join(f"{one['id']} {money(one['amount_micros'])}" for one in rows)
-    ),
+    Column("Payments", ("receipts",), _payments),
 )
 DIFFERENCES = (
     Column("ABOUT", ("subject",)),
@@ -124,7 +126,7 @@ def accounts(
 
 @app.command()
 def account(ctx: typer.Context, account: ACCOUNT) -> None:
-    """One customer; with --format json everything there is."""
+    """One customer, by the account's id or the owner's address; with --format json everything there is."""
     session = current(ctx)
     session.output.facts(session.api().get(f"/admin/accounts/{part(account)}"), ACCOUNT_FACTS)
 
@@ -188,6 +190,9 @@ def margin(
         session.output.note(
             f"In total: revenue {money(total.get('revenue_micros'))}, margin {money(total.get('margin_micros'))}."
         )
+        for line in (total, *items_of(answer)):
+            if line.get("remark"):
+                session.output.note(f"{line.get('email') or line.get('account_id') or 'In total'}: {line['remark']}")
 
 
 @app.command()

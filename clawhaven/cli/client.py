@@ -206,6 +206,7 @@ class Api:
             str(answer.get("message") or answer["error"]),
             details if isinstance(details, dict) else {},
             has_key=self.has_key,
+            path=response.request.url.path.removeprefix(urlsplit(self.url).path),
         )
 
 

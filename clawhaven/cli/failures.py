@@ -39,8 +39,21 @@ class Failure(Exception):
         return {"error": self.code, "message": self.message, "details": self.details}
 
 
-def from_answer(status: int, code: str, message: str, details: Mapping[str, Any], *, has_key: bool) -> Failure:
-    """The failure an API error stands for."""
+HINTS: tuple[tuple[str, str], ...] = (
+    ("/api/admin/accounts/", "See `clawhaven admin accounts` for who there is."),
+    ("/api/admin/receipts/", "See `clawhaven admin account ACCOUNT` for a customer's payments."),
+    ("/api/admin/coupons/", "See `clawhaven admin coupon list`."),
+    ("/api/admin", "This is for operators: `clawhaven auth whoami` says who you are here."),
+    ("/api/instances/", "See `clawhaven instances list` for what is yours."),
+    ("/api/billing/subscriptions/", "See `clawhaven billing plan show` for what is yours."),
+)
+"""What to look at when something is not found, by the beginning of the path that was asked for."""
+
+
+def from_answer(
+    status: int, code: str, message: str, details: Mapping[str, Any], *, has_key: bool, path: str = ""
+) -> Failure:
+    """The failure an API error stands for; `path` is what was asked for."""
     exit_code, hint = ExitCode.FAILED, ""
     if status == 401:
         exit_code = ExitCode.AUTH
@@ -48,9 +61,11 @@ def from_answer(status: int, code: str, message: str, details: Mapping[str, Any]
     elif status == 403:
         exit_code = ExitCode.AUTH
         hint = "See `clawhaven auth whoami`: this API key may be for reading only."
+        if details.get("scope") == "admin":
+            hint = "Run `clawhaven auth login --admin` to make a key that may do this."
     elif status == 404:
         exit_code = ExitCode.NOT_FOUND
-        hint = "See `clawhaven instances list` for what is yours."
+        hint = next((hint for beginning, hint in HINTS if path.startswith(beginning)), "")
     elif code == "at_capacity":
         exit_code = ExitCode.AT_CAPACITY
         hint = f"Join the waitlist: {details['waitlist_url']}" if details.get("waitlist_url") else "Try again later."

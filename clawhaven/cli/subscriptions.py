@@ -31,7 +31,7 @@ SUBSCRIPTIONS = (
     Column("ENDS THEN", ("is_ending",), lambda word: "yes" if word else "no"),
     Column("NEW PRICE", ("new_price_micros",), money),
     Column("COUPON", ("coupon",), _coupon),
-    Column("PAUSED FOR", ("trouble",), lambda one: str(one["cause"]) if one.get("state") == "suspended" else "-"),
+    Column("SUSPENDED FOR", ("trouble",), lambda one: str(one["cause"]) if one.get("state") == "suspended" else "-"),
     Column("PAY HERE", ("pay_url",)),
 )
 INVOICES = (

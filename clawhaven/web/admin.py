@@ -72,8 +72,10 @@ def give_credit(request: Request, ctx: Ctx, who: Operator, form: OwnForm, accoun
 
     try:
         _once(ctx, who, form, act)
+    except NotFound:
+        raise
     except AppError as error:
-        return _account(request, ctx, account_id, error=error, form=form)
+        return _account(request, ctx, account_id, error=error, form=form, about="credit")
     return RedirectResponse(f"/admin/accounts/{account_id}?done=credited", 303)
 
 
@@ -90,8 +92,10 @@ def refund(request: Request, ctx: Ctx, who: Operator, form: OwnForm, account_id:
 
     try:
         _once(ctx, who, form, act)
+    except NotFound:
+        raise
     except AppError as error:
-        return _account(request, ctx, account_id, error=error)
+        return _account(request, ctx, account_id, error=error, form=form, about=receipt_id)
     return RedirectResponse(f"/admin/accounts/{account_id}?done=refund-asked", 303)
 
 
@@ -160,16 +164,19 @@ def _account(
     cursor: str | None = None,
     error: AppError | None = None,
     form: Submission | None = None,
+    about: str = "",
 ) -> Response:
+    """The page; `about` names the form that was refused: `credit`, or the id of the payment to be given back."""
     with ctx.db.read() as db:
-        found = overview.customer(db, account_id, cursor)
+        found = overview.customer(db, ctx, account_id, cursor)
     return page(
         request,
         "admin_account.html",
         error.status if error else 200,
         tabs=TABS,
         found=found,
-        problem=error.message if error else "",
+        about=about,
+        errors=_by_field(error, ("amount", "reason")),
         typed=form.values if form else {},
         key=new_id("adj"),
     )
@@ -184,10 +191,18 @@ def _coupons(request: Request, ctx: Context, error: AppError | None = None, form
         error.status if error else 200,
         tabs=TABS,
         found=found,
-        problem=error.message if error else "",
+        errors=_by_field(error, ("code", "kind", "value", "months", "max_redemptions")),
         typed=form.values if form else {},
         key=new_id("adj"),
     )
+
+
+def _by_field(error: AppError | None, fields: tuple[str, ...]) -> dict[str, str]:
+    """What was wrong, under the field it is about, or under `form`."""
+    if error is None:
+        return {}
+    field = str(error.details.get("field"))
+    return {field if field in fields else "form": error.message}
 
 
 def _once(ctx: Context, who: Owner, form: Submission, act: Callable[[Session], None]) -> None:

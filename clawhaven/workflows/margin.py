@@ -17,6 +17,7 @@ from clawhaven.accounts import directory
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Receipt
 from clawhaven.context import Context
+from clawhaven.core.money import format_usd
 from clawhaven.instances.models import Instance, InstanceEvent
 from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting
 from clawhaven.ledger.statement import month_of
@@ -66,6 +67,24 @@ class Margin:
     def percent(self) -> int | None:
         """The margin of the revenue, in whole per cent; None without revenue."""
         return None if self.revenue_micros <= 0 else round(100 * self.margin_micros / self.revenue_micros)
+
+    @property
+    def remark(self) -> str:
+        """Why the margin is negative or above 100 %: a sentence with what caused it; empty for any other."""
+        if self.margin_micros > self.revenue_micros:
+            back = format_usd(-self.credits_micros)
+            return f"More is left than came in: {back} of credit given earlier ended unused or was taken back."
+        if self.margin_micros >= 0:
+            return ""
+        parts = {
+            "what the models cost": self.model_micros,
+            "credit that was given": self.credits_micros,
+            "what the servers cost": self.server_micros,
+            "payment fees": self.fees_micros,
+            "money given back": self.refunded_micros,
+        }
+        name, amount = max(parts.items(), key=lambda one: one[1])
+        return f"More went out than came in; the largest part is {name}, {format_usd(amount)}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 from clawhaven import ledger
 from clawhaven.accounts import directory
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import credits, subscriptions
-from clawhaven.billing.models import CreditGrant, Dunning, InboxEvent, Receipt, Refund, Subscription, Wallet
+from clawhaven.billing import credits, refunds, subscriptions
+from clawhaven.billing.checkouts import Kind
+from clawhaven.billing.models import Checkout, CreditGrant, Dunning, InboxEvent, Receipt, Refund, Subscription, Wallet
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import Balance, Page
+from clawhaven.ledger.models import LedgerEntry
 from clawhaven.notices.models import Notice
 from clawhaven.workflows import margin
 from clawhaven.workflows.access import WALLET
@@ -25,7 +27,22 @@ from clawhaven.workflows.margin import Margin
 RECENT = 50
 """So many receipts, notices and alerts are shown; the newest."""
 
+TITLES: dict[str, str] = {Kind.TOPUP: "Top-up", Kind.AUTO_TOPUP: "Automatic top-up"}
+
 STUCK = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment and what it was for. `kind` is the checkout's (subscription, topup, auto_topup); `title` is for people.
+
+    `left_micros`: what can still be given back.
+    """
+
+    receipt: Receipt
+    kind: str
+    title: str
+    left_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,7 @@ class Customer:
     wallet: Wallet | None
     subscriptions: list[Subscription]
     trouble: dict[str, Dunning]
-    receipts: list[Receipt]
+    payments: list[Payment]
     refunds: list[Refund]
     credits: list[CreditGrant]
     movements: Page
@@ -69,12 +86,11 @@ class EventPage:
     next_cursor: str | None
 
 
-def customer(db: Session, account_id: str, cursor: str | None = None) -> Customer:
+def customer(db: Session, ctx: Context, account_id: str, cursor: str | None = None) -> Customer:
     """Everything about one account; `cursor` goes on in its ledger. Raises NotFound, and Invalid for a bad cursor."""
     owner = directory.get(db, account_id)
     trouble = select(Dunning).where(Dunning.account_id == account_id, Dunning.ended_at.is_(None))
-    receipts = select(Receipt).where(Receipt.account_id == account_id)
-    refunds = select(Refund).where(Refund.account_id == account_id)
+    given_back = select(Refund).where(Refund.account_id == account_id)
     instances = select(Instance).where(Instance.account_id == account_id)
     notices = select(Notice).where(Notice.account_id == account_id)
     return Customer(
@@ -83,8 +99,8 @@ def customer(db: Session, account_id: str, cursor: str | None = None) -> Custome
         wallet=db.get(Wallet, account_id),
         subscriptions=subscriptions.of_account(db, account_id),
         trouble={one.subscription_id: one for one in db.scalars(trouble)},
-        receipts=list(db.scalars(receipts.order_by(Receipt.created_at.desc(), Receipt.id).limit(RECENT))),
-        refunds=list(db.scalars(refunds.order_by(Refund.created_at.desc(), Refund.id).limit(RECENT))),
+        payments=_payments(db, ctx, account_id),
+        refunds=list(db.scalars(given_back.order_by(Refund.created_at.desc(), Refund.id).limit(RECENT))),
         credits=credits.of_account(db, account_id)[:RECENT],
         movements=ledger.list_entries(db, account_id, cursor, RECENT),
         instances=list(db.scalars(instances.order_by(Instance.created_at.desc(), Instance.id))),
@@ -114,6 +130,33 @@ def business(db: Session, ctx: Context) -> Business:
         events_stuck=_count_stuck(db, now),
         alerts=list(db.scalars(alerts.limit(RECENT))),
     )
+
+
+def _payments(db: Session, ctx: Context, account_id: str) -> list[Payment]:
+    query = select(Receipt, Checkout).join(Checkout, Checkout.id == Receipt.checkout_id)
+    query = query.where(Receipt.account_id == account_id)
+    found = db.execute(query.order_by(Receipt.created_at.desc(), Receipt.id).limit(RECENT)).all()
+    # The books name the plan of each period; the checkout knows only the one that was bought first.
+    booked = select(LedgerEntry.idem_key, LedgerEntry.note)
+    booked = booked.where(LedgerEntry.idem_key.in_([_key(receipt) for receipt, _ in found]))
+    notes = dict(db.execute(booked).tuples().all())
+    return [
+        Payment(
+            receipt,
+            checkout.kind,
+            TITLES.get(checkout.kind) or notes.get(_key(receipt)) or _plan_name(ctx, checkout.plan),
+            refunds.left_of(db, receipt),
+        )
+        for receipt, checkout in found
+    ]
+
+
+def _key(receipt: Receipt) -> str:
+    return f"plan:{receipt.provider}:{receipt.reference}"
+
+
+def _plan_name(ctx: Context, plan_id: str) -> str:
+    return ctx.plans.get(plan_id).name if plan_id in ctx.plans else plan_id
 
 
 def wallet_balance(db: Session, account_id: str) -> Balance | None:

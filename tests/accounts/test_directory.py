@@ -61,3 +61,15 @@ def test_one_account_and_addresses(people: Database, monkeypatch: pytest.MonkeyP
         assert directory.get(db, next(iter(ids))).user.email == ids[next(iter(ids))]
         with pytest.raises(NotFound):
             directory.get(db, "acc_nobody")
+
+
+def test_one_account_by_its_id_or_its_owner_s_address(people: Database) -> None:
+    with people.read() as db:
+        (ada,) = directory.list_accounts(db, "ada").owners
+        for name in (ada.account.id, f" {ada.account.id}", "ada@example.com", " ADA@Example.com "):
+            assert directory.find(db, name).account.id == ada.account.id
+        for unknown in ("acc_nobody", "", "nobody@example.com"):
+            with pytest.raises(NotFound):
+                directory.find(db, unknown)
+        with pytest.raises(Invalid):
+            directory.find(db, "ada@")

@@ -90,11 +90,20 @@ def test_one_customer_with_all_there_is(http: TestClient, scene: Scene, boss: di
     told = http.get(path, headers=boss).json()
     assert told["email"] == "ada@example.com"
     assert [one["state"] for one in told["subscriptions"]] == ["active"]
-    assert [one["amount_micros"] for one in told["receipts"]] == [29_000_000]
+    (receipt,) = told["receipts"]
+    assert (receipt["amount_micros"], receipt["kind"], receipt["refundable_micros"]) == (
+        29_000_000,
+        "subscription",
+        29_000_000,
+    )
+    assert receipt["what"].startswith("Personal, 20")
+    assert receipt["period_start"] < receipt["period_end"]
     assert [one["kind"] for one in told["ledger"]["items"]] == ["plan", "payment"]
     assert [one["state"] for one in told["instances"]] == ["active"]
     assert "receipt" in {one["kind"] for one in told["notices"]}
     assert told["wallet"]["balance_micros"] == 0
+    assert http.get("/api/admin/accounts/ADA@example.com", headers=boss).json()["id"] == told["id"]
+    assert_error(http.get("/api/admin/accounts/ada@nowhere.example", headers=boss), 404)
     assert_error(http.get(f"{path}?cursor=x", headers=boss), 400, field="cursor")
     business = http.get("/api/admin/overview", headers=boss).json()
     assert (business["accounts"], business["instances"]) == (2, {"active": 1})
@@ -132,6 +141,8 @@ def test_credit_is_given_once_and_taken_back(http: TestClient, scene: Scene, bos
     ):
         assert_error(http.post(path, json=wrong, headers=boss), 400, field=field)
     assert_error(http.post("/api/admin/accounts/acc_nobody/credits", json=body, headers=boss), 404)
+    by_address = http.post("/api/admin/accounts/ada@example.com/credits", json=body, headers=boss).json()
+    assert (by_address["account_id"], by_address["wallet"]["balance_micros"]) == (account_id, 30_000_000)
 
 
 def test_a_refund_is_asked_for_once_and_never_beyond_the_payment(

@@ -14,6 +14,7 @@ from tests.fakes.stripe_server import KEY as STRIPE_KEY
 from tests.fakes.stripe_server import StripeServer
 
 LINE = {"email": "ada@example.com", "account_id": "acc_1", "revenue_micros": 29_000_000, "margin_micros": 20_000_000}
+LINE["remark"] = "More went out than came in."
 COUPON = {"code": "FIVE", "kind": "credit", "amount_micros": 5_000_000, "redeemed": 2, "is_disabled": False}
 
 
@@ -23,12 +24,13 @@ def admin(server: ContractServer) -> ContractServer:
     one = {"id": "acc_1", "email": "ada@example.com", "created_at": "2026-11-21T03:29:14", "is_verified": True}
     wallet = {"balance_micros": 7_500_000, "held_micros": 0, "level": "ok"}
     found = {**one, "wallet": wallet, "subscriptions": [{"plan": "personal", "state": "active"}], "instances": []}
-    found["receipts"] = [{"id": "rcp_1", "amount_micros": 29_000_000}]
+    found["receipts"] = [{"id": "rcp_1", "amount_micros": 29_000_000, "what": "Personal, May"}]
     gap = {"subject": "sub_1", "problem": "active here and gone there", "repair": "settle it", "is_safe": True}
     server.answers |= {
         ("GET", "/api/admin/overview"): (200, {"accounts": 3, "margin": LINE, "trouble": [], "month": "2026-11"}),
         ("GET", "/api/admin/accounts"): (200, {"items": [one], "next_cursor": "two"}),
         ("GET", "/api/admin/accounts/acc_1"): (200, found),
+        ("GET", "/api/admin/accounts/ada%40example.com"): (200, found),
         ("POST", "/api/admin/accounts/acc_1/credits"): (201, {"wallet": wallet}),
         ("POST", "/api/admin/receipts/rcp_1/refund"): (201, {"id": "ref_1", "state": "asked"}),
         ("GET", "/api/admin/reconcile"): (200, {"items": [gap], "next_cursor": None}),
@@ -48,13 +50,42 @@ def test_what_there_is(run: Run, admin: ContractServer) -> None:
     assert ("ada@example.com" in listed.out, "--cursor two" in listed.err) == (True, True)
     assert admin.seen[-1].query == {"search": "ada"}
     told = run("admin", "account", "acc_1").out
-    for words in ("$7.50", "personal (active)", "rcp_1 $29.00"):
+    for words in ("$7.50", "personal (active)", "rcp_1 $29.00 for Personal, May"):
         assert words in told
+    assert run("admin", "account", "ada@example.com").out == told
     margin = run("admin", "margin", "--month", "2026-11")
     assert ("$29.00" in margin.out, "margin $20.00" in margin.err) == (True, True)
+    assert "ada@example.com: More went out than came in." in margin.err
     events = run("admin", "events", "--state", "received")
     assert ("invoice.paid" in events.out, "--cursor three" in events.err) == (True, True)
     assert admin.seen[-1].query == {"state": "received"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("admin", "account", "acc_9"), "clawhaven admin accounts"),
+        (("admin", "credits", "acc_9", "5", "--reason", "An outage"), "clawhaven admin accounts"),
+        (("admin", "refund", "rcp_9", "--reason", "Sorry", "--yes"), "clawhaven admin account ACCOUNT"),
+        (("admin", "coupon", "disable", "NONE"), "clawhaven admin coupon list"),
+        (("admin", "overview"), "for operators"),
+        (("instances", "get", "ins_9"), "clawhaven instances list"),
+    ],
+)
+def test_what_is_not_found_is_looked_for_in_its_own_list(
+    run: Run, server: ContractServer, arguments: tuple[str, ...], hint: str
+) -> None:
+    ran = run(*arguments)
+    assert ran.code == 4
+    assert hint in ran.err
+    assert ("instances list" in ran.err) == (arguments[0] == "instances")
+
+
+def test_a_key_without_the_scope_is_told_how_to_get_one(run: Run, server: ContractServer) -> None:
+    refused = {"error": "forbidden", "message": "No admin scope.", "details": {"scope": "admin"}}
+    server.answers["GET", "/api/admin/overview"] = (403, refused)
+    ran = run("admin", "overview")
+    assert (ran.code, "auth login --admin" in ran.err) == (3, True)
 
 
 def test_credit_and_correction(run: Run, admin: ContractServer) -> None:

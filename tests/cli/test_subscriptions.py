@@ -37,11 +37,11 @@ def test_the_only_plan_needs_no_name(run: Run, server: ContractServer) -> None:
     assert posted == [("cancel", {}), ("resume", {}), ("accept-price", {}), ("plan", {"plan": "metered"})]
 
 
-def test_a_coupon_and_a_pause_are_shown(run: Run, server: ContractServer) -> None:
+def test_a_coupon_and_a_suspension_are_shown(run: Run, server: ContractServer) -> None:
     coupon = {"code": "HALF", "percent": 50, "amount_micros": None, "is_once": False, "until": "2027-02-21T00:00:00Z"}
     offer(server, {**ONE, "coupon": coupon, "trouble": {"state": "suspended", "cause": "dispute"}})
     told = run("billing", "plan", "show").out
-    for words in ("HALF: 50 % until 2027-02-21", "PAUSED FOR", "dispute"):
+    for words in ("HALF: 50 % until 2027-02-21", "SUSPENDED FOR", "dispute"):
         assert words in told
     always = {"code": "FIVE", "percent": None, "amount_micros": 5_000_000, "is_once": False, "until": None}
     offer(server, {**ONE, "coupon": always, "trouble": {"state": "grace", "cause": "payment"}})

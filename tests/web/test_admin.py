@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from clawhaven.accounts import operators
 from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts
 from clawhaven.billing.models import Receipt
 from clawhaven.context import Context
 from clawhaven.ledger import account_of, balance
+from clawhaven.ports.payments import VendorPayment
 from tests.web.conftest import Visit, draft, token_in
 
 PAGES = ["", "/accounts", "/accounts/acc_x", "/reconcile", "/margin", "/coupons"]
@@ -67,7 +69,7 @@ def test_the_business_and_its_customers(boss: Visit, mine: Visit, owner: Owner) 
     assert "alice@example.com" not in boss.get("/admin/accounts?search=nobody").text
     assert boss.get("/admin/accounts?cursor=x").status_code == 400
     page = boss.get(f"/admin/accounts/{owner.account.id}").text
-    assert "Waiting for payment" in page
+    assert ">pending<" in page, "operators read the state's own name"
     assert boss.get("/admin/accounts/acc_nobody").status_code == 404
 
 
@@ -93,6 +95,19 @@ def test_credit_is_booked_once_however_often_the_button_is_pressed(boss: Visit, 
         assert balance(db, wallet).balance_micros == 10_000_000
 
 
+def test_each_payment_says_what_it_was_for(boss: Visit, mine: Visit, ctx: Context, owner: Owner) -> None:
+    draft(mine)
+    paid(ctx, owner)
+    with ctx.db.tx() as db:
+        for number, kind in ((2, checkouts.Kind.TOPUP), (3, checkouts.Kind.AUTO_TOPUP)):
+            amount, now = number * 10_000_000, ctx.clock.now()
+            opened = checkouts.open_topup(db, owner.account.id, amount, "sandbox", now, kind)
+            checkouts.add_receipt(db, opened, VendorPayment(f"pay_{number}", amount), now)
+    html = boss.get(f"/admin/accounts/{owner.account.id}").text
+    for words in ("$29.00</strong> for Personal", "$20.00</strong> for Top-up", "$30.00</strong> for Automatic top-up"):
+        assert words in html, words
+
+
 def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Context, owner: Owner) -> None:
     draft(mine)
     receipt_id = paid(ctx, owner)
@@ -100,6 +115,17 @@ def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Conte
     assert "Give back" in boss.get(path).text
     too_much = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r1", amount="30", reason="Too much of it")
     assert (too_much.status_code, "$29.00" in too_much.text) == (400, True)
+    for words in (
+        "<details open>",
+        'value="Too much of it"',
+        'id="amount-rcp_1" name="amount" type="text" value="30"',
+        'aria-describedby="amount-rcp_1-hint amount-rcp_1-error"',
+        'role="alert"',
+    ):
+        assert words in too_much.text, words
+    assert 'id="amount" name="amount" type="text" value=""' in too_much.text, "the other form stays as it was"
+    no_reason = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r1", amount="3", reason="")
+    assert 'id="reason-rcp_1-error"' in no_reason.text
     part = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r2", amount="9", reason="Half a month")
     assert part.headers["location"] == f"{path}?done=refund-asked"
     rest = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r3", amount="", reason="The rest")
@@ -146,5 +172,7 @@ def test_coupons_are_made_and_disabled(boss: Visit) -> None:
         answer = boss.post(path, **{"key": "c3", "code": "new", "kind": "percent", "value": "5", "months": "0"} | wrong)
         assert answer.status_code in (400, 409), wrong
         assert 'role="alert"' in answer.text
+        assert f'id="{next(iter(wrong))}-error"' in answer.text
+        assert 'value="5"' in answer.text or "value" in wrong
     assert boss.post(f"{path}/HALF/disable", path).status_code == 303
     assert "disabled" in boss.get(path).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -153,3 +154,29 @@ def test_the_number_of_queries_does_not_grow(scene: Scene) -> None:
 def test_a_share_is_whole_micro_dollars() -> None:
     assert margin.share(10, timedelta(seconds=1), timedelta(seconds=3)) == 3
     assert margin.share(31_000_000, timedelta(days=31), timedelta(days=31)) == 31_000_000
+
+
+@pytest.mark.parametrize(
+    ("figures", "percent", "told"),
+    [
+        ({"subscription_micros": 29_000_000, "model_micros": 9_000_000}, 69, ""),
+        ({}, None, ""),
+        (
+            {"subscription_micros": 10_000_000, "credits_micros": -5_000_000},
+            150,
+            r"\$5\.00 of credit given earlier ended",
+        ),
+        (
+            {"subscription_micros": 1_000_000, "model_micros": 4_000_000, "fees_micros": 1},
+            -300,
+            r"models cost, \$4\.00",
+        ),
+        ({"credits_micros": 10_000_000}, None, r"credit that was given, \$10\.00"),
+        ({"subscription_micros": 5, "refunded_micros": 29_000_000}, None, r"money given back, \$29\.00"),
+    ],
+)
+def test_a_strange_margin_is_explained(figures: dict[str, int], percent: int | None, told: str) -> None:
+    one = margin.Margin("acc_1", "", **figures)
+    assert one.percent == percent
+    assert bool(one.remark) == bool(told)
+    assert re.search(told, one.remark)
