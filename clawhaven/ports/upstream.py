@@ -21,7 +21,10 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. Cache tokens are never included in `input_tokens`; reasoning is part of `output_tokens`."""
+    """Tokens of one call. Cache tokens are never included in `input_tokens`; reasoning is part of `output_tokens`.
+
+    Audio tokens are a part of `input_tokens` and `output_tokens`, told apart because some models price them apart.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -30,6 +33,8 @@ class Usage:
     cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     is_estimated: bool = False
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class UsageReader(Protocol):
         """Look at the next bytes of the answer."""
 
     def usage(self) -> Usage | None:
-        """What the vendor has reported so far; None when it has reported nothing."""
+        """What the vendor has reported so far, marked as estimated where a part of it is missing; None: nothing yet."""
 
     def output_estimate(self) -> int:
         """Output tokens estimated from the text seen so far, for an answer that was cut before it reported."""

@@ -34,6 +34,11 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "metering/grants.py metering/limits.py metering/usage.py",
     ),
     (
+        "tests/metering/test_prices.py",
+        "what a price is, tried with the table of them",
+        "metering/rates.py",
+    ),
+    (
         "tests/proxy/test_app.py",
         "the stages of one exchange, tried over real connections",
         "proxy/answers.py proxy/desk.py proxy/exchange.py proxy/refusals.py proxy/vendor.py",
