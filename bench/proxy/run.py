@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.proxy import machine, report, scenarios, subjects, wrk
+from bench.proxy import machine, peers, report, scenarios, subjects, wrk
 from bench.proxy.scenarios import Found, Size
 from bench.proxy.subjects import Missing, Setup
 
@@ -24,6 +24,9 @@ SUBJECTS: dict[str, subjects.Start] = {
     "nginx": subjects.nginx,
     "ours-sqlite": subjects.ours_on_sqlite,
     "ours-postgresql": subjects.ours_on_postgresql,
+    "portkey": peers.portkey,
+    "litellm": peers.litellm,
+    "litellm-bare": peers.litellm_without_database,
 }
 USUAL = [name for name in scenarios.ALL if name != "soak"]
 
@@ -33,6 +36,9 @@ def main(arguments: list[str]) -> int:
     given = _parse(arguments)
     if given.table:
         print(report.table(json.loads(given.table.read_text())))
+        return 0
+    if given.install:
+        peers.install(given.cache, _say)
         return 0
     if wrk.find() is None:
         print(f"The load comes from {wrk.INSTALL}", file=sys.stderr)
@@ -96,6 +102,7 @@ def _add(everything: Found, one: Found) -> None:
 def _facts(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "cpus": os.cpu_count(),
+        "peers": peers.versions(given.cache),
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
         "fsync_ms": machine.fsync_ms(folder),
@@ -134,6 +141,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--all-limits", action="store_true", help="grants with all limits, so high that none is met")
     add("--folder", type=Path, help="where databases are; default: the system's folder for temporary files")
     add("--cache", type=Path, default=Path.home() / ".cache" / "clawhaven-bench", help="where peers are installed")
+    add("--install", action="store_true", help="fetch the peers into --cache, measure nothing")
     add("--output", type=Path, default=REPORT)
     add("--table", type=Path, metavar="FILE", help="print the table of an earlier run, measure nothing")
     given = parser.parse_args(arguments)
