@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from pydantic import Field, SecretStr
@@ -12,11 +11,11 @@ from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
 from clawhaven.providers.upstreams import asking
-from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode
+from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
 
 VERSION = "2023-06-01"
 PASSED_HEADERS = ("accept", "content-type", "anthropic-version", "anthropic-beta")
-TEXT = re.compile(rb'"(?:text|thinking|partial_json)":\s*"((?:[^"\\]|\\.)*)"')
+TEXT = strings("text", "thinking", "partial_json")
 
 
 class Anthropic:
@@ -85,19 +84,27 @@ class _Usage(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
 
-    def to_port(self) -> Usage:
-        """Anthropic does not include cache tokens in input_tokens. Writes of unknown life count as 5 minutes."""
+    def to_port(self, estimate: Callable[[], int], *, is_final: bool) -> Usage | None:
+        """Anthropic does not include cache tokens in input_tokens. Writes of unknown life count as 5 minutes.
+
+        Until the report is final, or where it leaves the output out, an estimate counts if it is more. None: no input.
+        """
+        if self.input_tokens is None:
+            return None
+        is_whole = is_final and self.output_tokens is not None
+        output = self.output_tokens or 0
         split = self.cache_creation or _CacheCreation()
         long = split.ephemeral_1h_input_tokens or 0
         written = max(self.cache_creation_input_tokens or 0, long + (split.ephemeral_5m_input_tokens or 0))
         details = self.output_tokens_details or _OutputDetails()
         return Usage(
-            input_tokens=self.input_tokens or 0,
-            output_tokens=self.output_tokens or 0,
+            input_tokens=self.input_tokens,
+            output_tokens=output if is_whole else max(output, estimate()),
             cache_read_tokens=self.cache_read_input_tokens or 0,
             cache_write_5m_tokens=written - long,
             cache_write_1h_tokens=long,
             reasoning_tokens=details.thinking_tokens or 0,
+            is_estimated=not is_whole,
         )
 
 
@@ -119,9 +126,10 @@ class _Stream(StreamReader):
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[str, object] = {}
+        self._is_final = False
 
     def take(self, data: bytes) -> None:
-        """Figures are cumulative: a later one replaces the earlier, it is never added."""
+        """Figures are cumulative: a later one replaces the earlier, it is never added. The end tells the output."""
         event = decode(data, _Event)
         if event is None or event.type not in ("message_start", "message_delta"):
             return
@@ -130,9 +138,11 @@ class _Stream(StreamReader):
             self._known |= {
                 name: value for name, value in msgspec.structs.asdict(reported).items() if value is not None
             }
+            self._is_final |= event.type == "message_delta" and reported.output_tokens is not None
 
     def usage(self) -> Usage | None:
-        return _Usage(**self._known).to_port() if self._known else None  # type: ignore[arg-type]
+        known = _Usage(**self._known)  # type: ignore[arg-type]
+        return known.to_port(self.output_estimate, is_final=self._is_final)
 
 
 class _Body(BodyReader):
@@ -140,4 +150,4 @@ class _Body(BodyReader):
 
     def read(self, body: bytes) -> Usage | None:
         message = decode(body, _Message)
-        return message.usage.to_port() if message and message.usage else None
+        return message.usage.to_port(self.output_estimate, is_final=True) if message and message.usage else None

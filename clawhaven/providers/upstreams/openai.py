@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from pydantic import Field, SecretStr
@@ -12,11 +11,11 @@ from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
 from clawhaven.providers.upstreams import asking
-from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode
+from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
 
 PASSED_HEADERS = ("accept", "content-type", "openai-beta")
-CHAT_TEXT = re.compile(rb'"(?:content|reasoning_content|refusal|arguments)":\s*"((?:[^"\\]|\\.)*)"')
-RESPONSE_DELTA = re.compile(rb'"delta":\s*"((?:[^"\\]|\\.)*)"')
+CHAT_TEXT = strings("content", "reasoning_content", "refusal", "arguments")
+RESPONSE_DELTA = strings("delta")
 
 
 class OpenAI:
@@ -70,7 +69,7 @@ class OpenAI:
     def reader(self, dialect: Dialect, is_stream: bool) -> UsageReader:
         """A fresh reader for one answer."""
         if not is_stream:
-            return _Body()
+            return _Body(has_output=dialect is not Dialect.OPENAI_EMBEDDINGS)
         return _ResponseStream() if dialect is Dialect.OPENAI_RESPONSES else _ChatStream()
 
 
@@ -89,12 +88,14 @@ class _WriteDetails(msgspec.Struct):
 
 class _InputDetails(msgspec.Struct):
     cached_tokens: Count | None = None
+    audio_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     cache_write_tokens_details: _WriteDetails | None = None
 
 
 class _OutputDetails(msgspec.Struct):
     reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -109,9 +110,17 @@ class _Usage(msgspec.Struct):
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
-    def to_port(self) -> Usage | None:
-        """OpenAI includes tokens read from and written to the cache in the input. 12-hour writes count as long."""
-        total = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+    @property
+    def total_input(self) -> int | None:
+        """Input with what the cache gave and took; None where it was not reported."""
+        return self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+
+    def to_port(self, estimate: Callable[[], int] | None) -> Usage | None:
+        """OpenAI includes tokens read from and written to the cache in the input. 12-hour writes count as long.
+
+        An estimate stands for output that the report leaves out (None: there is none). None: no input.
+        """
+        total = self.total_input
         if total is None:
             return None
         inside = self.prompt_tokens_details or self.input_tokens_details or _InputDetails()
@@ -120,13 +129,17 @@ class _Usage(msgspec.Struct):
         written = min(inside.cache_write_tokens or 0, total - read)
         details = inside.cache_write_tokens_details or _WriteDetails()
         long = min(details.ttl_12h_tokens or 0, written)
+        output = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
         return Usage(
             input_tokens=total - read - written,
-            output_tokens=self.completion_tokens or self.output_tokens or 0,
+            output_tokens=output if output is not None else estimate() if estimate else 0,
             cache_read_tokens=read,
             cache_write_5m_tokens=written - long,
             cache_write_1h_tokens=long,
             reasoning_tokens=outside.reasoning_tokens or 0,
+            is_estimated=output is None and estimate is not None,
+            input_audio_tokens=inside.audio_tokens or 0,
+            output_audio_tokens=outside.audio_tokens or 0,
         )
 
 
@@ -143,15 +156,18 @@ class _ChatStream(StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._usage: Usage | None = None
+        self._reported = _Usage()
 
     def take(self, data: bytes) -> None:
-        chunk = decode(data, _Answer)
-        if chunk and chunk.usage:
-            self._usage = chunk.usage.to_port() or self._usage
+        self.note(decode(data, _Answer))
+
+    def note(self, answer: _Answer | None) -> None:
+        """Keep what it reports, in place of what was reported before."""
+        if answer and answer.usage and answer.usage.total_input is not None:
+            self._reported = answer.usage
 
     def usage(self) -> Usage | None:
-        return self._usage
+        return self._reported.to_port(self.output_estimate)
 
 
 class _ResponseStream(_ChatStream):
@@ -159,13 +175,17 @@ class _ResponseStream(_ChatStream):
 
     def take(self, data: bytes) -> None:
         event = decode(data, _ResponseEvent)
-        if event and event.response and event.response.usage:
-            self._usage = event.response.usage.to_port() or self._usage
+        self.note(event.response if event else None)
 
 
 class _Body(BodyReader):
-    text = re.compile(rb'"(?:content|text|refusal|arguments)":\s*"((?:[^"\\]|\\.)*)"')
+    text = strings("content", "reasoning_content", "text", "refusal", "arguments")
+
+    def __init__(self, has_output: bool) -> None:
+        super().__init__()
+        self._has_output = has_output
 
     def read(self, body: bytes) -> Usage | None:
         answer = decode(body, _Answer)
-        return answer.usage.to_port() if answer and answer.usage else None
+        estimate = self.output_estimate if self._has_output else None
+        return answer.usage.to_port(estimate) if answer and answer.usage else None

@@ -19,13 +19,22 @@ MAX_JSON_BYTES = 32 * 1024 * 1024
 BYTES_PER_TOKEN = 4
 """The rule of thumb for estimates; the sandbox model's definition of a token."""
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+MOST_TOKENS = 1_000_000_000
+"""More than any answer can have used: a larger figure is none, and what it stands for is estimated."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 T = TypeVar("T")
 
 
 def tokens_of(size: int) -> int:
     """Tokens estimated for so many bytes of text, rounded up."""
     return -(-size // BYTES_PER_TOKEN)
+
+
+def strings(*names: str) -> re.Pattern[bytes]:
+    """What finds the JSON strings under these names. It never steps back, which would keep a state for every byte."""
+    named = "|".join(map(re.escape, names)).encode()
+    return re.compile(rb'"(?:' + named + rb')":\s*+"((?:[^"\\]++|\\.)*+)"')
 
 
 def decode(data: bytes, shape: type[T]) -> T | None:
@@ -51,7 +60,7 @@ class EventLines:
         for end in ends:
             line = bytes(self._rest) + end
             self._rest.clear()
-            if not self._is_skipping and line.startswith(b"data:"):
+            if not self._is_skipping and len(line) <= self._limit and line.startswith(b"data:"):
                 found.append(line[5:].strip())
             self._is_skipping = False
         if len(self._rest) + len(rest) > self._limit:
@@ -65,7 +74,7 @@ class EventLines:
 class StreamReader:
     """Usage of a stream of server-sent events. Subclasses say which events report usage and which carry text."""
 
-    text = re.compile(rb'"text":\s*"((?:[^"\\]|\\.)*)"')
+    text = strings("text")
 
     def __init__(self) -> None:
         self._lines = EventLines()
@@ -83,7 +92,7 @@ class StreamReader:
         raise NotImplementedError
 
     def usage(self) -> Usage | None:
-        """What the vendor has reported so far."""
+        """What the vendor has reported so far, marked as estimated where a part of it is still missing."""
         raise NotImplementedError
 
     def output_estimate(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -132,6 +133,44 @@ def test_cache_figures_larger_than_the_input_do_not_go_below_zero():
     assert fed(vendor_for(CHAT).reader(CHAT, False), json.dumps({"usage": usage}).encode()).usage() == Usage(0, 1, 5)
 
 
+def test_a_message_stream_that_did_not_say_its_end_is_an_estimate():
+    text = event(type="content_block_delta", delta={"type": "text_delta", "text": "abcd" * 30})
+    reader = fed(vendor_for(MESSAGES).reader(MESSAGES, True), START + text)
+    assert reader.usage() == Usage(9, 30, 8, 7, is_estimated=True)
+    reader.feed(event(type="message_delta", usage={"output_tokens": 12}))
+    assert reader.usage() == Usage(9, 12, 8, 7)
+
+
+@pytest.mark.parametrize("dialect", [MESSAGES, CHAT])
+def test_a_report_without_output_is_an_estimate_and_one_without_input_is_none(dialect: Dialect):
+    names = ("input_tokens", "output_tokens") if dialect is MESSAGES else ("prompt_tokens", "completion_tokens")
+    body = {"content": [{"type": "text", "text": "abcdefgh"}]}
+
+    def read(**usage: int) -> Usage | None:
+        return fed(vendor_for(dialect).reader(dialect, False), json.dumps({**body, "usage": usage}).encode()).usage()
+
+    assert read(**{names[0]: 5}) == Usage(5, 2, is_estimated=True)
+    assert read(**{names[1]: 5}) is None
+    assert read(**{names[0]: 5, names[1]: 0}) == Usage(5, 0)
+
+
+def test_a_figure_that_no_column_holds_is_no_figure():
+    for figure in (10**9 + 1, 10**30):
+        usage = {"input_tokens": 5, "output_tokens": figure}
+        assert fed(vendor_for(MESSAGES).reader(MESSAGES, False), json.dumps({"usage": usage}).encode()).usage() is None
+
+
+def test_estimating_a_long_text_takes_no_memory_of_its_own():
+    reader = vendor_for(MESSAGES).reader(MESSAGES, False)
+    reader.feed(b'{"content":[{"type":"text","text":"' + b"line\\n" * 500_000 + b'"}]}')
+    tracemalloc.start()
+    try:
+        assert reader.output_estimate() == 500_000 * 6 // 4
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("dialect", [*GOOD, Dialect.OPENAI_EMBEDDINGS])
 @pytest.mark.parametrize("is_stream", [True, False])
 @given(
@@ -150,6 +189,7 @@ def test_an_endless_line_is_skipped_in_bounded_memory():
     assert lines.feed(b"data: " + b"x" * 80) == []
     assert lines.feed(b"x" * 80) == []
     assert lines.feed(b"x" * 80 + b"\ndata: next\n") == [b"next"]
+    assert lines.feed(b"data: " + b"x" * 100 + b"\ndata: after\n") == [b"after"]
 
 
 def test_asking_for_usage_changes_nothing_else():
