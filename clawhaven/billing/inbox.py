@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import patience
 from clawhaven.billing.models import InboxEvent
 from clawhaven.core.ids import new_id
 from clawhaven.ports.payments import PaymentEvent
+
+
+def is_known(db: Session, provider: str, event_id: str) -> bool:
+    """True when the event was stored before."""
+    query = select(InboxEvent.id).where(InboxEvent.provider == provider, InboxEvent.event_id == event_id)
+    return db.scalar(query) is not None
 
 
 def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: datetime) -> InboxEvent | None:
@@ -27,16 +34,15 @@ def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: da
         checkout_key=event.checkout_key,
         body=body,
         state="received",
+        note="",
+        asks=0,
         vendor_created_at=event.created_at,
         received_at=now,
     )
-    try:
-        with db.begin_nested():
-            db.add(row)
-            db.flush()
-    except IntegrityError:
-        return None
-    return row
+    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {column.key: getattr(row, column.key) for column in InboxEvent.__table__.columns}
+    once = insert(InboxEvent).values(values).on_conflict_do_nothing(index_elements=["provider", "event_id"])
+    return row if db.execute(once.returning(InboxEvent.id)).first() is not None else None
 
 
 def close(db: Session, row_id: str, state: str, note: str, now: datetime) -> None:
@@ -50,12 +56,12 @@ def note(db: Session, row_id: str, text: str) -> None:
 
 
 def left_over(db: Session, before: datetime) -> list[str]:
-    """Events received before then that no workflow has finished, the oldest first; the reconciler asks again."""
-    return list(
-        db.scalars(
-            select(InboxEvent.id)
-            .where(InboxEvent.state == "received", InboxEvent.received_at < before)
-            .order_by(InboxEvent.received_at, InboxEvent.id)
-            .limit(200)
-        )
+    """Events received before then that no workflow has finished, the oldest first; the reconciler asks again.
+
+    One that was asked for in vain is left out for a while, so that what always fails keeps nothing else waiting.
+    """
+    turn = func.coalesce(InboxEvent.ask_at, InboxEvent.received_at)
+    query = select(InboxEvent.id).where(
+        InboxEvent.state == "received", InboxEvent.received_at < before, patience.is_due(InboxEvent.ask_at, before)
     )
+    return list(db.scalars(query.order_by(turn, InboxEvent.id).limit(200)))

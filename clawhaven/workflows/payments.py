@@ -14,12 +14,13 @@ from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout, InboxEvent
 from clawhaven.context import Context
 from clawhaven.core.db import Database
+from clawhaven.core.gathering import commit_together
 from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import BadSignature, Capability, PaymentKind
-from clawhaven.workflows import engine, letters, settlement
+from clawhaven.workflows import engine, letters, renewals, settlement
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 log = get_logger("clawhaven.payments")
@@ -38,14 +39,22 @@ _asked: WeakKeyDictionary[Database, dict[str, datetime]] = WeakKeyDictionary()
 
 
 def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Verify, store, ask for the work. Raises BadSignature. False: this event was here before."""
+    """Verify, store, ask for the work. Raises BadSignature. False: this event was here before.
+
+    The vendor waits for the answer: a known event costs a read, and new ones that come together share a commit.
+    """
     event = ctx.payment(provider).parse_event(headers, body)
-    with ctx.db.tx() as db:
-        row = inbox.record(db, provider, event, body, ctx.clock.now())
-        if row is None:
+    with ctx.db.read() as db:
+        if inbox.is_known(db, provider, event.event_id):
             return False
-        ask(db, ctx, row)
-    return True
+
+    def store(db: Session) -> bool:
+        row = inbox.record(db, provider, event, body, ctx.clock.now())
+        if row is not None:
+            ask(db, ctx, row)
+        return row is not None
+
+    return commit_together(ctx.db, "inbox", store, order=event.event_id)
 
 
 def ask(db: Session, ctx: Context, row: InboxEvent, again: str = "") -> None:
@@ -155,7 +164,7 @@ def _found_by_key(db: Session, row: InboxEvent) -> str | None:
 
 @step("settle_checkout", attempts=6, wait_seconds=2)
 def settle_checkout(checkout_id: str) -> str:
-    """Read the vendor's state outside any transaction, then make ours equal in one."""
+    """Read the vendor's state outside any transaction, then make ours equal in one; then hold or release renewals."""
     ctx = engine.context()
     with ctx.db.read() as db:
         checkout = checkouts.get(db, checkout_id)
@@ -164,7 +173,9 @@ def settle_checkout(checkout_id: str) -> str:
     asked_at = ctx.clock.now()
     seen = ctx.payment(checkout.provider).fetch(checkout.reference)
     with ctx.db.tx() as db:
-        return settlement.equalise(db, ctx, checkouts.get(db, checkout_id), seen, asked_at)
+        outcome = settlement.equalise(db, ctx, checkouts.get(db, checkout_id), seen, asked_at)
+    renewals.align(ctx, checkout_id)
+    return outcome
 
 
 @step("give_back", attempts=6, wait_seconds=2)

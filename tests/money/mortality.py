@@ -40,8 +40,8 @@ class MortalDatabase(Database):
         self._fate = fate
 
     @contextmanager
-    def tx(self) -> Iterator[Session]:
-        with super().tx() as session:
+    def tx(self, *, is_urgent: bool = False) -> Iterator[Session]:
+        with super().tx(is_urgent=is_urgent) as session:
             yield session
             self._fate.pass_by("before a commit")
         self._fate.pass_by("after a commit")
