@@ -1,7 +1,8 @@
-"""Who caused a model call: a person's message, or something automatic. Read from the last message of the request.
+"""Who caused a model call: a person's message, or something automatic. Read from the request itself.
 
-OpenClaw 2026.9 sends no header that says so; what it puts into the message of automatic turns is listed here. Unknown
-automatic turns count as a person's.
+OpenClaw 2026.9 sends no header that says so. What it does say was recorded from a real gateway (recorded_origins.json
+in the tests): the first words of the newest message, and, in the system prompt, the name of the session. A heartbeat
+runs in the person's own session, so there the words decide. Unknown automatic turns count as a person's.
 """
 
 from __future__ import annotations
@@ -16,11 +17,34 @@ import msgspec
 from clawhaven.metering import Source
 from clawhaven.ports.upstream import Dialect
 
-AUTOMATIC = re.compile(
-    r"HEARTBEAT_OK|HEARTBEAT\.md|heartbeat poll|^\W*\[cron[: ]|scheduled (?:reminder|task) has been triggered"
-    r"|Pre-compaction memory flush|^\s*<conversation>|^Summari[sz]e (?:this|the) conversation|^\[Subagent Context\]",
-    re.IGNORECASE | re.MULTILINE,
+_SESSION = re.compile(rb"[^:|\" ]{1,100}:(\w{1,20})")
+_SESSIONS = {b"cron": Source.CRON, b"subagent": Source.SUBAGENT}
+_SESSION_MARK = b"| session=agent:"
+_RUNTIME, _RUNTIME_LENGTH = b"Runtime: ", 300
+"""In the system prompt: `Runtime: … | agent=main | session=agent:main:cron:… | …`."""
+
+_STAMP = r"\s*(?:\[\w{3} \d{4}-\d\d-\d\d \d\d:\d\d[^\]\n]{0,20}\]\s*)?"
+"""The gateway dates what it passes on: `[Sat 2026-11-21 16:38 UTC] `."""
+
+_BEGINS = re.compile(
+    _STAMP
+    + r"(?:(?P<compaction><conversation>|Summari[sz]e (?:this|the) conversation|Pre-compaction memory flush)"
+    + r"|(?P<subagent>\[Subagent Context\]|A background task completed\b(?=[^<]{0,200}\bsource: subagent\b)"
+    + r"|\[OpenClaw runtime event\]|\[Inter-session message\])"
+    + r"|(?P<cron>\W{0,8}\[cron[: ]|A scheduled (?:reminder|task|cron event) (?:has been|was) triggered"
+    + r"|\[OpenClaw cron wake\])"
+    + r"|(?P<heartbeat>Follow the heartbeat monitor scratch|Run the following periodic tasks"
+    + r"|\[OpenClaw heartbeat poll\])"
+    + r"|(?P<automatic>An async command (?:you ran earlier|completion event)|A background task completed\b"
+    + r"|\[OpenClaw (?:exec completion|session event)\]))",
+    re.IGNORECASE,
 )
+_UNATTENDED = re.compile(r"\nThis is an unattended scheduled run\.")
+_HEARTBEAT = re.compile(
+    r"HEARTBEAT_OK|HEARTBEAT\.md|\nHeartbeat monitor scratch:\n|\nReference UTC: [-\d]{10} [:\d]{5} UTC\s*$"
+)
+"""An operator's own heartbeat prompt: it asks for the old acknowledgement, or ends in the time, as no person's does."""
+
 _CONTEXT_BLOCK = re.compile(r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.S)
 """What the gateway tells the model beside the conversation, in a message of the user role of its own after it."""
 
@@ -36,17 +60,39 @@ class LastMessage:
     is_last: bool
 
 
-def source(last: LastMessage | None) -> Source:
-    """Who caused the call that has this last message."""
-    if last is None:
-        return Source.UNKNOWN
-    is_automatic = AUTOMATIC.search(last.text[:_LOOKED_AT]) or AUTOMATIC.search(last.text[-_LOOKED_AT:])
-    return Source.AUTOMATIC if is_automatic else Source.PERSON
+def source(last: LastMessage | None, body: bytes = b"") -> Source:
+    """Who caused the call that has this last message and body."""
+    begun = _BEGINS.match(last.text) if last is not None else None
+    if begun is not None:
+        return Source(str(begun.lastgroup))
+    session = _session(body)
+    if session is not None or last is None:
+        return session or Source.UNKNOWN
+    end = last.text[-_LOOKED_AT:]
+    if _UNATTENDED.search(end):
+        return Source.CRON
+    is_heartbeat = _HEARTBEAT.search(last.text[:_LOOKED_AT]) or _HEARTBEAT.search(end)
+    return Source.HEARTBEAT if is_heartbeat else Source.PERSON
 
 
-def is_turn(last: LastMessage | None) -> bool:
-    """True when the call begins a person's turn instead of going on with one."""
-    return last is not None and last.is_last and source(last) is Source.PERSON
+def _session(body: bytes) -> Source | None:
+    """What the session is for, by its name; None for a person's, and where a conversation quotes another's."""
+    found, place = None, body.find(_SESSION_MARK)
+    while place >= 0:
+        begin = place + len(_SESSION_MARK)
+        name = _SESSION.match(body, begin)
+        if name and body.rfind(_RUNTIME, max(0, place - _RUNTIME_LENGTH), place) >= 0:
+            kind = _SESSIONS.get(name.group(1))
+            if kind is None or found not in (None, kind):
+                return None
+            found = kind
+        place = body.find(_SESSION_MARK, begin)
+    return found
+
+
+def is_turn(last: LastMessage | None, found: Source) -> bool:
+    """True when the call begins a person's turn instead of going on with one. `found`: its source."""
+    return last is not None and last.is_last and found is Source.PERSON
 
 
 def last_message(dialect: Dialect, messages: Sequence[msgspec.Raw] | None, given: msgspec.Raw) -> LastMessage | None:

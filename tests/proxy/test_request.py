@@ -153,19 +153,19 @@ TOOL_RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id"
     [
         (MESSAGES, {"messages": user("hi")}, Source.PERSON, True),
         (MESSAGES, {"messages": [*user("hi"), TOOL_CALL, TOOL_RESULT]}, Source.PERSON, False),
-        (MESSAGES, {"messages": [*user("Read HEARTBEAT.md now"), TOOL_CALL, TOOL_RESULT]}, Source.AUTOMATIC, False),
+        (MESSAGES, {"messages": [*user("Read HEARTBEAT.md now"), TOOL_CALL, TOOL_RESULT]}, Source.HEARTBEAT, False),
         (
             MESSAGES,
             {"messages": [*user("reply HEARTBEAT_OK"), {"role": "assistant", "content": "HEARTBEAT_OK"}, *user("hi")]},
             Source.PERSON,
             True,
         ),
-        (MESSAGES, {"messages": user("[cron:a1 digest] Make the digest")}, Source.AUTOMATIC, False),
-        (MESSAGES, {"messages": user("Pre-compaction memory flush. Store now.")}, Source.AUTOMATIC, False),
+        (MESSAGES, {"messages": user("[cron:a1 digest] Make the digest")}, Source.CRON, False),
+        (MESSAGES, {"messages": user("Pre-compaction memory flush. Store now.")}, Source.COMPACTION, False),
         (
             MESSAGES,
             {"messages": user("<conversation>\nuser: hi\n</conversation>\nSummarise.")},
-            Source.AUTOMATIC,
+            Source.COMPACTION,
             False,
         ),
         (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, Source.PERSON, True),
