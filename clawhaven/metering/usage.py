@@ -1,18 +1,28 @@
-"""Reading usage: sums for charts and invoices, and the calls behind them. Abandoned calls are listed, cost nothing."""
+"""Reading usage: sums for charts and invoices, and the calls behind them. Abandoned calls are listed, cost nothing.
+
+Sums over whole hours come from `usage_hour`, which is written with every call that ends; a period that begins or ends
+within an hour is added up from the calls themselves.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clawhaven.core.errors import Invalid
-from clawhaven.metering.models import CallState, UsageRow
+from clawhaven.metering.limits import IS_OPEN
+from clawhaven.metering.models import CallState, UsageHour, UsageRow
+
+WAYS = ("day", "hour", "model", "instance", "source")
+"""What usage can be added up by. Days and hours are UTC."""
+
+HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,14 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Usage of one combination of keys, in the order in which they were asked for."""
+
+    keys: tuple[str, ...]
+    sum: Sum
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Usage of an account in a period, added up four ways. Days are UTC."""
 
@@ -41,6 +59,17 @@ class Summary:
     by_model: list[Sum]
     by_instance: list[Sum]
     by_source: list[Sum]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What goes on now: calls under way, with what they hold, and the last hour and today (UTC) so far."""
+
+    in_flight: int
+    held_micros: int
+    this_hour: Sum
+    today: Sum
+    today_by_source: list[Sum]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +82,64 @@ class UsagePage:
 
 def usage_summary(db: Session, account_id: str, since: datetime, until: datetime) -> Summary:
     """Everything used from `since` up to, not including, `until`."""
-    row = UsageRow
-    period = sa.and_(row.account_id == account_id, row.started_at >= since, row.started_at < until)
-    total = _sums(db, sa.literal("total"), period)
-    return Summary(
-        total=total[0] if total else Sum("total", 0, 0, 0, 0, 0, 0, 0),
-        by_day=_sums(db, _day(db), period),
-        by_model=_sums(db, row.model, period),
-        by_instance=_sums(db, row.instance_id, period),
-        by_source=_sums(db, row.source, period),
+    total = usage_by(db, account_id, (), since, until)
+    day, model, instance, source = (
+        [line.sum for line in usage_by(db, account_id, (way,), since, until)]
+        for way in ("day", "model", "instance", "source")
     )
+    return Summary(total[0].sum if total else empty("total"), day, model, instance, source)
+
+
+def usage_by(
+    db: Session,
+    account_id: str | None,
+    ways: Sequence[str],
+    since: datetime,
+    until: datetime,
+    *,
+    instance_id: str | None = None,
+) -> list[Line]:
+    """Usage from `since` up to, not including, `until`, one line per combination of `ways` (some of WAYS), in their
+    order; without a way one line, or none. `account_id` None: of everybody. Raises Invalid for an unknown way."""
+    unknown = [way for way in ways if way not in WAYS]
+    if unknown or len(set(ways)) < len(ways):
+        raise Invalid(f"Usage can be added up by {', '.join(WAYS)}, each once.", field="by", reason="unknown")
+    is_whole = all(moment == hour_of(moment) for moment in (since, until))
+    table: Any = UsageHour if is_whole else UsageRow
+    moment = UsageHour.hour if is_whole else UsageRow.started_at
+    where = [moment >= since, moment < until]
+    where += [] if account_id is None else [table.account_id == account_id]
+    where += [] if instance_id is None else [table.instance_id == instance_id]
+    where += [] if is_whole else [UsageRow.state != CallState.ABANDONED.value]
+    keys = [_key(db, table, moment, way).label(f"way_{way}") for way in ways]
+    query = sa.select(*keys, *_totals(is_whole)).where(*where).group_by(*keys).order_by(*keys)
+    lines = []
+    for row in db.execute(query).all():
+        names = tuple(str(name) for name in row[: len(keys)])
+        lines.append(Line(names, Sum(" ".join(names) or "total", *(int(value or 0) for value in row[len(keys) :]))))
+    return lines if ways or (lines and lines[0].sum.calls) else []
+
+
+def live_usage(db: Session, account_id: str, now: datetime) -> Live:
+    """What goes on in an account now."""
+    row = UsageRow
+    open_now = (row.account_id == account_id, IS_OPEN, row.expires_at > now)
+    count, held = db.execute(sa.select(sa.func.count(), sa.func.sum(row.held_micros)).where(*open_now)).one()
+    begin, end = now.replace(hour=0, minute=0, second=0, microsecond=0), hour_of(now) + HOUR
+    by_source = [line.sum for line in usage_by(db, account_id, ("source",), begin, end)]
+    (today,) = usage_by(db, account_id, (), begin, end) or [Line((), empty("total"))]
+    (hour,) = usage_by(db, account_id, (), hour_of(now), end) or [Line((), empty("total"))]
+    return Live(int(count), int(held or 0), hour.sum, today.sum, by_source)
+
+
+def hour_of(moment: datetime) -> datetime:
+    """The beginning of its hour, in UTC."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def empty(key: str) -> Sum:
+    """Nothing used."""
+    return Sum(key, 0, 0, 0, 0, 0, 0, 0)
 
 
 def list_usage(
@@ -96,36 +173,31 @@ def calls_of_trace(db: Session, trace_id: str) -> Sequence[UsageRow]:
     ).all()
 
 
-def _sums(db: Session, key: Any, period: sa.ColumnElement[bool]) -> list[Sum]:
+def _totals(is_whole: bool) -> list[sa.ColumnElement[Any]]:
+    if is_whole:
+        hours = UsageHour
+        columns: list[Any] = [hours.calls, hours.input_tokens, hours.output_tokens, hours.cache_read_tokens]
+        columns += [hours.cache_write_tokens, hours.price_micros, hours.provider_cost_micros]
+        return [sa.func.sum(column) for column in columns]
     row = UsageRow
-
-    def total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-        return sa.func.coalesce(sa.func.sum(column), 0)
-
-    label = key.label("usage_key")
-    query = (
-        sa.select(
-            label,
-            sa.func.count(),
-            total(row.input_tokens + 0),
-            total(row.output_tokens + 0),
-            total(row.cache_read_tokens + 0),
-            total(row.cache_write_5m_tokens + row.cache_write_1h_tokens),
-            total(row.price_micros + 0),
-            total(row.provider_cost_micros + 0),
-        )
-        .where(period, row.state != CallState.ABANDONED.value)
-        .group_by(label)
-        .order_by(label)
-    )
-    return [Sum(str(name), *(int(value) for value in values)) for name, *values in db.execute(query).all()]
+    written = row.cache_write_5m_tokens + row.cache_write_1h_tokens
+    columns = [row.input_tokens, row.output_tokens, row.cache_read_tokens, written]
+    columns += [row.price_micros, row.provider_cost_micros]
+    return [sa.func.count(), *(sa.func.sum(column) for column in columns)]
 
 
-def _day(db: Session) -> sa.ColumnElement[Any]:
-    moment = UsageRow.started_at
+def _key(db: Session, table: Any, moment: Any, way: str) -> sa.ColumnElement[Any]:
+    if way not in ("day", "hour"):
+        column: sa.ColumnElement[Any] = {
+            "model": table.model,
+            "instance": table.instance_id,
+            "source": table.source,
+        }[way]
+        return column
     if db.get_bind().dialect.name == "sqlite":
-        return sa.func.date(moment)
-    return sa.func.to_char(sa.func.timezone("UTC", moment), "YYYY-MM-DD")
+        return sa.func.strftime("%Y-%m-%d" if way == "day" else "%Y-%m-%dT%H:00:00Z", moment)
+    shape = "YYYY-MM-DD" if way == "day" else 'YYYY-MM-DD"T"HH24:00:00"Z"'
+    return sa.func.to_char(sa.func.timezone("UTC", moment), shape)
 
 
 def _write_cursor(row: UsageRow) -> str:
