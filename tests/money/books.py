@@ -174,7 +174,8 @@ def wallets_add_up(at: Facts) -> Iterator[str]:
 
 
 def disputed_top_ups_are_set_aside(at: Facts) -> Iterator[str]:
-    """As much of what banks have not decided about as the wallet has above its floor, and nothing else."""
+    """As much of what banks have not decided about as the wallet has above its floor. Not more than that; but what was
+    set aside stays so when credit that ends takes the balance to the floor and below."""
     wanted: Counter[str] = Counter()
     for reference, row in at.paid.items():
         ours = next((one for one in at.checkouts.values() if one.reference == row["checkout"]), None)
@@ -182,5 +183,5 @@ def disputed_top_ups_are_set_aside(at: Facts) -> Iterator[str]:
             wanted[ours.account_id] += int(row["amount_micros"]) - at.returned.get(reference, 0)
     for account_id, wallet in at.wallets.items():
         there = max(0, (wallet.balance_micros or 0) - (wallet.floor_micros or 0))
-        if wallet.held_micros != min(wanted[account_id], there):
+        if not min(wanted[account_id], there) <= wallet.held_micros <= wanted[account_id]:
             yield f"{wanted[account_id]} of {account_id} is disputed, {there} there, {wallet.held_micros} set aside"
