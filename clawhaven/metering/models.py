@@ -174,6 +174,38 @@ class UsageHour(Base):
     provider_cost_micros: Mapped[int] = mapped_column(default=0)
 
 
+class LimitReached(Base):
+    """A limit of money a day that refused a call (`limit`: its code, see limits.py). The first refusal of a UTC day
+    writes it, so that the customer is told, once: `told_at`."""
+
+    __tablename__ = "limit_reached"
+    __table_args__ = (sa.Index(None, "told_at"),)
+
+    instance_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    day: Mapped[str] = mapped_column(sa.String(10), primary_key=True)
+    limit: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    account_id: Mapped[str] = mapped_column(sa.String(40))
+    at: Mapped[datetime]
+    told_at: Mapped[datetime | None]
+
+
+class VendorUsage(Base):
+    """What a vendor says that a day (UTC) of a model was, by its newest export. Tokens and cost come in different
+    exports: None, where none was read yet. `model` is in the form that both sides can be brought to."""
+
+    __tablename__ = "vendor_usage"
+
+    upstream: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    day: Mapped[str] = mapped_column(sa.String(10), primary_key=True)
+    model: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    cache_read_tokens: Mapped[int | None]
+    cache_write_tokens: Mapped[int | None]
+    cost_micros: Mapped[int | None]
+    imported_at: Mapped[datetime]
+
+
 calls = Machine(
     "call",
     UsageRow,
