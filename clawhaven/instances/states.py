@@ -33,6 +33,25 @@ class Reason(StrEnum):
     OPERATOR = "operator"
 
 
+CALLED: dict[str, str] = {
+    State.PENDING: "waiting for its payment",
+    State.PROVISIONING: "being built",
+    State.ACTIVE: "running",
+    State.SUSPENDED: "paused",
+    State.FAILED: "not running because it could not be started",
+    State.DELETED: "deleted",
+}
+"""What a state is called where its owner reads it: "The assistant is …"."""
+
+BECAUSE: dict[str, str] = {
+    Reason.PAYMENT: "a payment is missing",
+    Reason.BALANCE: "the balance is used up",
+    Reason.ABUSE: "it was used in an unusual way",
+    Reason.OWNER: "stopped by its owner",
+    Reason.OPERATOR: "stopped by the operator",
+}
+"""The reasons, in the same place: "Paused: …"."""
+
 MACHINE: Machine[State] = Machine(
     "assistant",
     Instance,
@@ -75,7 +94,7 @@ def suspend(db: Session, instance_id: str, now: datetime, reason: Reason) -> boo
         return moved
     instance.suspended_for = " ".join(sorted([*known, reason]))
     db.flush()
-    return note(db, instance_id, now, "suspended", f"Suspended: {reason}.")
+    return note(db, instance_id, now, "suspended", f"Paused: {BECAUSE[reason]}.")
 
 
 def lift(db: Session, instance_id: str, reason: Reason) -> list[Reason]:

@@ -61,11 +61,11 @@ def failed(brand: str, name: str, reason: str, url: str) -> Letter:
 
 
 def suspended(brand: str, name: str, reason: str, url: str) -> Letter:
-    """The assistant was suspended."""
+    """The assistant was suspended, which customers read as "paused"; `reason` as in "a payment is missing"."""
     return Letter(
         "suspended",
-        f"{name} is suspended",
-        f"{name} was suspended ({reason}). Its data is kept. See what to do here:\n\n{url}\n\n{brand}\n",
+        f"{name} is paused",
+        f"{name} is paused: {reason}. Its data is kept. See what to do here:\n\n{url}\n\n{brand}\n",
     )
 
 
@@ -80,7 +80,7 @@ def payment_failed(brand: str, suspend_at: datetime, delete_at: datetime, url: s
         "payment_failed",
         f"Your payment to {brand} did not work",
         "We could not collect the payment for your plan. Your assistants go on for now.\n\n"
-        f"If nothing is paid, they are suspended on {moment(suspend_at)}, and deleted with all their data on"
+        f"If nothing is paid, they are paused on {moment(suspend_at)}, and deleted with all their data on"
         f" {moment(delete_at)}.\n\nPay here, or change your payment method:\n\n{url}\n\n{brand}\n",
     )
 
@@ -89,7 +89,7 @@ def suspension_near(brand: str, days: int, suspend_at: datetime, delete_at: date
     """The time of grace is nearly over."""
     return Letter(
         "suspension_near",
-        f"Your assistants are suspended in {_days(days)}",
+        f"Your assistants are paused in {_days(days)}",
         "The payment for your plan is still missing. Without it, your assistants stop on"
         f" {moment(suspend_at)}. Their data is kept until {moment(delete_at)}, and is deleted then.\n\n"
         f"Pay here and nothing changes:\n\n{url}\n\n{brand}\n",
@@ -101,7 +101,7 @@ def suspended_for_payment(brand: str, cause: str, delete_at: datetime, url: str)
     happened, way = _SUSPENDED[cause]
     return Letter(
         "suspended",
-        f"Your assistants at {brand} are suspended",
+        f"Your assistants at {brand} are paused",
         f"{happened} Your assistants have stopped. Their data is kept until {moment(delete_at)}, and is deleted"
         f" then.\n\n{way}\n\n{url}\n\n{brand}\n",
     )
@@ -113,7 +113,7 @@ def deletion_near(brand: str, cause: str, days: int, delete_at: datetime, url: s
     return Letter(
         "deletion_near",
         f"Your assistants are deleted in {_days(days)}",
-        f"Your assistants are suspended. On {moment(delete_at)} they are deleted with all their data, and nobody can"
+        f"Your assistants are paused. On {moment(delete_at)} they are deleted with all their data, and nobody can"
         f" bring them back after that.\n\n{way}\n\n{url}\n\n{brand}\n",
     )
 
@@ -133,7 +133,7 @@ def recovered(brand: str, url: str) -> Letter:
     return Letter(
         "recovered",
         f"Your plan at {brand} is in order again",
-        "What was missing has been paid. Your plan goes on, and nothing will be suspended or deleted. There is nothing"
+        "What was missing has been paid. Your plan goes on, and nothing will be paused or deleted. There is nothing"
         f" for you to do.\n\nYour plan:\n\n{url}\n\n{brand}\n",
     )
 
@@ -177,6 +177,18 @@ def refund_sent(brand: str, amount: str, reason: str, url: str) -> Letter:
         f"{brand} returns {amount} to you",
         f"We have returned {amount} of your payment: {reason}\n\nIt goes to the payment method you paid with. Your"
         f" bank shows it within about ten days.\n\nYour payments:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def refund_returned(brand: str, amount: str, url: str, *, is_plan: bool, is_dispute: bool) -> Letter:
+    """What was given back did not reach the customer, or a bank decided anew: it counts as paid again."""
+    why = "A dispute was decided anew" if is_dispute else "Your bank did not take what we had returned to you"
+    where = "pays for your plan again" if is_plan else "is on your balance again"
+    return Letter(
+        "refund_returned",
+        f"{amount} counts as paid to {brand} again",
+        f"{why}, so {amount} came back to us. It {where}.\n\n"
+        f"If you still want it back, write to us: we will find another way. Your payments:\n\n{url}\n\n{brand}\n",
     )
 
 

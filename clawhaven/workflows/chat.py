@@ -10,6 +10,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.context import Context
 from clawhaven.core.errors import IllegalMove, Invalid, Unavailable
 from clawhaven.core.ids import new_id
+from clawhaven.instances import states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.metering import usage
@@ -40,7 +41,8 @@ def begin(ctx: Context, instance_id: str, account_id: str, message: str, key: st
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, account_id)
     if instance.state != State.ACTIVE:
-        raise IllegalMove(f"The assistant is {instance.state}; it can chat once it is active.", state=instance.state)
+        called = states.CALLED[instance.state]
+        raise IllegalMove(f"The assistant is {called}; it can chat once it runs.", state=instance.state)
     try:
         address = files.address(ctx, instance)
     except ProviderError as error:

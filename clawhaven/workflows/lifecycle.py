@@ -28,7 +28,9 @@ def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, act
     """Suspend now: calls are refused from this transaction on; the gateway stops soon. None when nothing changed."""
     instance = locked(db, instance_id)
     if instance.state not in (State.ACTIVE, State.SUSPENDED):
-        raise IllegalMove(f"The assistant is {instance.state} and cannot be stopped.", state=instance.state)
+        raise IllegalMove(
+            f"The assistant is {states.CALLED[instance.state]} and cannot be stopped.", state=instance.state
+        )
     now = ctx.clock.now()
     if not states.suspend(db, instance_id, now, reason):
         return None
@@ -37,7 +39,7 @@ def ask_suspend(db: Session, ctx: Context, instance_id: str, reason: Reason, act
     # Trouble with paying has letters of its own, with dates and the way to pay (dunning.py).
     if reason not in (Reason.OWNER, Reason.PAYMENT):
         url = f"{ctx.settings.base_url}/instances/{instance_id}"
-        letter = kinds.suspended(ctx.settings.brand_name, instance.name, str(reason), url)
+        letter = kinds.suspended(ctx.settings.brand_name, instance.name, states.BECAUSE[reason], url)
         letters.post(db, ctx, f"suspended:{instance_id}:{reason}:{int(now.timestamp())}", letter, instance.account_id)
     return _ask(db, ctx, instance_id, "suspend")
 
@@ -46,7 +48,9 @@ def ask_resume(db: Session, ctx: Context, instance_id: str, reason: Reason, acto
     """Lift one reason; when none is left, start the gateway. None when others remain."""
     instance = locked(db, instance_id)
     if instance.state != State.SUSPENDED:
-        raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
+        raise IllegalMove(
+            f"The assistant is {states.CALLED[instance.state]} and cannot be started.", state=instance.state
+        )
     left = states.lift(db, instance_id, reason)
     audit.record(db, ctx.clock.now(), actor, "instance.lift", instance_id, instance.account_id, reason=str(reason))
     return None if left else _ask(db, ctx, instance_id, "resume")
@@ -61,7 +65,9 @@ def ask_restart(db: Session, ctx: Context, instance_id: str, actor: str) -> Oper
     """Stop after the turn in flight, and start again."""
     instance = locked(db, instance_id)
     if instance.state != State.ACTIVE:
-        raise IllegalMove(f"The assistant is {instance.state} and cannot be restarted.", state=instance.state)
+        raise IllegalMove(
+            f"The assistant is {states.CALLED[instance.state]} and cannot be restarted.", state=instance.state
+        )
     audit.record(db, ctx.clock.now(), actor, "instance.restart", instance_id, instance.account_id)
     return _ask(db, ctx, instance_id, "restart")
 

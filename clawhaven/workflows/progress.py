@@ -20,7 +20,7 @@ SENTENCES = {
     "channel_not_ready": "The messaging channel could not be connected.",
     "at_capacity": "There is no free place on this server.",
     "not_placed": "The assistant has no place to run in yet.",
-    "suspended": "Something else keeps the assistant suspended.",
+    "suspended": "Something else keeps the assistant paused.",
     "cancelled": "Cancelled, because the assistant is being deleted.",
 }
 """What a customer reads for each code; the operator finds the details in the log and the operation."""

@@ -36,7 +36,7 @@ def ask_start(db: Session, ctx: Context, instance_id: str, actor: str) -> Operat
     known = operations.under_way(db, instance_id) or operations.latest(db, instance_id)
     if instance.state == State.ACTIVE and known is not None:
         return known
-    raise IllegalMove(f"The assistant is {instance.state} and cannot be started.", state=instance.state)
+    raise IllegalMove(f"The assistant is {states.CALLED[instance.state]} and cannot be started.", state=instance.state)
 
 
 def _suspended(db: Session, ctx: Context, instance_id: str, reasons: Sequence[Reason]) -> PaymentRequired:
@@ -51,8 +51,8 @@ def _suspended(db: Session, ctx: Context, instance_id: str, reasons: Sequence[Re
     payable = next((reason for reason in (Reason.PAYMENT, Reason.BALANCE) if reason in reasons), None)
     url, way = told[payable] if payable is not None else ("", f"Write to {ctx.settings.support_address}")
     return PaymentRequired(
-        f"The assistant is suspended ({', '.join(reasons)}); starting it does not change that. {way}"
-        + (f": {url}" if url else "."),
+        f"The assistant is paused: {', '.join(states.BECAUSE[one] for one in reasons)}. Starting it does not change"
+        f" that. {way}" + (f": {url}" if url else "."),
         code="suspended",
         reasons=[str(reason) for reason in reasons],
         pay_url=url or None,

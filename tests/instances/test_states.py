@@ -106,3 +106,17 @@ def test_a_new_try_forgets_the_failure(db: Database) -> None:
     with db.read() as tx:
         row = tx.get_one(Instance, instance_id)
         assert (row.failure_code, row.failure_message) == (None, None)
+
+
+def test_its_owner_reads_a_word_for_every_state_and_reason() -> None:
+    assert set(states.CALLED) == set(State)
+    assert set(states.BECAUSE) == set(Reason)
+    assert "suspend" not in " ".join([*states.CALLED.values(), *states.BECAUSE.values()])
+
+
+def test_the_history_says_why_it_is_paused(db: Database) -> None:
+    instance_id = instance_in(db, State.ACTIVE)
+    with db.tx() as tx:
+        states.suspend(tx, instance_id, NOW, Reason.BALANCE)
+        (event,) = tx.query(InstanceEvent).all()
+        assert (event.kind, event.message) == ("suspended", "Paused: the balance is used up.")

@@ -25,7 +25,7 @@ LETTERS = {
     "welcome": kinds.welcome("Brand", "Ada", URL),
     "ready": kinds.ready("Brand", "Ada", URL, "https://t.me/bot?start=1"),
     "instance_error": kinds.failed("Brand", "Ada", "The disk is full.", URL),
-    "suspended": kinds.suspended("Brand", "Ada", "payment", URL),
+    "suspended": kinds.suspended("Brand", "Ada", "a payment is missing", URL),
     "resumed": kinds.resumed("Brand", "Ada", URL),
     "place_free": kinds.place_free("Brand", URL),
 }
@@ -66,3 +66,9 @@ def test_every_cause_has_its_words(cause: str) -> None:
 
 def test_times_are_told_in_utc() -> None:
     assert kinds.moment(AT.astimezone(timezone(timedelta(hours=9)))) == "5 December 2026, 14:05 UTC"
+
+
+@pytest.mark.parametrize("kind", sorted(LETTERS))
+def test_customers_read_one_word_for_it(kind: str) -> None:
+    letter = LETTERS[kind]
+    assert "suspend" not in (letter.subject + letter.text).lower()

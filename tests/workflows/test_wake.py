@@ -7,6 +7,7 @@ import pytest
 from clawhaven.billing import subscriptions
 from clawhaven.core.errors import PaymentRequired
 from clawhaven.instances import operations, states
+from clawhaven.instances import states
 from clawhaven.instances.states import Reason, State
 from clawhaven.workflows import lifecycle, wake
 from tests.workflows.scene import Scene
@@ -65,7 +66,7 @@ def test_a_suspended_one_stays_so_and_says_why_and_where_to_pay(scene: Scene, re
     begun = scene.live()
     with scene.ctx.db.tx() as db:
         lifecycle.ask_suspend(db, scene.ctx, begun.instance.id, reason, "system")
-    with pytest.raises(PaymentRequired, match=str(reason)) as refused:
+    with pytest.raises(PaymentRequired, match=f"is paused: {states.BECAUSE[reason]}") as refused:
         start(scene, begun.instance.id)
     assert refused.value.error_code == "suspended"
     assert refused.value.details["reasons"] == [str(reason)]
