@@ -7,7 +7,6 @@ import pytest
 from clawhaven.billing import subscriptions
 from clawhaven.core.errors import PaymentRequired
 from clawhaven.instances import operations, states
-from clawhaven.instances import states
 from clawhaven.instances.states import Reason, State
 from clawhaven.workflows import lifecycle, wake
 from tests.workflows.scene import Scene
