@@ -16,8 +16,11 @@ class Capability(StrEnum):
     TOPUPS = "topups"
     TRIALS = "trials"
     COUPONS = "coupons"
+    AMOUNT_OFF = "amount_off"
+    """Coupons of a fixed amount, next to those of a percentage."""
     CHANGE_PLAN = "change_plan"
     UNDO_CANCEL = "undo_cancel"
+    PAUSE = "pause"
     PORTAL = "portal"
     INVOICES = "invoices"
     REFUND = "refund"
@@ -125,6 +128,8 @@ class VendorSubscription:
     trial_end: datetime | None = None
     pay_url: str | None = None
     """Where the customer pays an invoice that failed or needs 3-D Secure; None: nothing is owed."""
+    is_paused: bool = False
+    """No renewal is collected (`pause`), whatever the state says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,8 @@ class VendorPayment:
     """Given back so far, all refunds together; a lost dispute counts as given back in full."""
     dispute: str | None = None
     """`open`, `won` or `lost`; None: never disputed."""
+    dispute_due_at: datetime | None = None
+    """Until when an answer to the open dispute is taken; None where the vendor does not tell."""
     fee_micros: int | None = None
     """What the vendor kept; None where it does not tell."""
     paid_at: datetime | None = None
@@ -197,12 +204,14 @@ class ChargeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListedSubscription:
-    """One line of the vendor's own list, for reconciling. `checkout_key` is our checkout's id from its metadata."""
+    """One line of the vendor's own list, for reconciling. `checkout_key` is our checkout's id from its metadata; `seen`
+    is what the list tells of it, without `pay_url`."""
 
     reference: str
     state: str
     checkout_key: str | None
     customer_reference: str | None
+    seen: VendorSubscription | None = None
 
 
 class Payments(Protocol):
@@ -228,6 +237,13 @@ class Payments(Protocol):
 
     def undo_cancel(self, subscription_reference: str) -> None:
         """Take back a cancel at period end; nothing to take back is success; ended for good is a permanent error."""
+
+    def pause(self, subscription_reference: str) -> None:
+        """Collect no renewal until `resume`: a period that begins meanwhile is not charged, then or later. What was
+        owed before stays so. Paused already, ended, or to end anyway is success."""
+
+    def resume(self, subscription_reference: str) -> None:
+        """Collect renewals again, from the next one on; not paused, or ended, is success."""
 
     def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
         """Move a subscription to another price now, the rest of the period prorated; already there is success."""

@@ -191,7 +191,7 @@ class PaymentsContract(Rehearsed):
     def test_a_coupon_lowers_what_is_paid_and_not_the_price(
         self, payments: Payments, discount: Discount, amount_micros: int
     ) -> None:
-        needs(payments, Capability.COUPONS)
+        needs(payments, Capability.COUPONS, *([Capability.AMOUNT_OFF] if discount.amount_off_micros else []))
         reference, subscription = self.subscribed(payments, discount=discount)
         assert subscription.amount_micros in (29_000_000, None)
         (payment,) = payments.fetch(reference).payments
@@ -258,6 +258,38 @@ class PaymentsContract(Rehearsed):
             payments.undo_cancel(subscription.reference)
         assert caught.value.permanent
 
+    def test_a_cancel_taken_back_can_be_made_again_at_once(self, payments: Payments) -> None:
+        needs(payments, Capability.UNDO_CANCEL)
+        reference, subscription = self.subscribed(payments)
+        for is_ending in (True, False, True, False, True):
+            if is_ending:
+                payments.cancel(subscription.reference, at_period_end=True)
+            else:
+                payments.undo_cancel(subscription.reference)
+            seen = payments.fetch(reference).subscription
+            assert seen is not None
+            assert seen.cancel_at_period_end is is_ending
+
+    def test_a_period_that_begins_while_paused_is_never_charged(self, payments: Payments) -> None:
+        needs(payments, Capability.PAUSE)
+        reference, before = self.subscribed(payments)
+        assert not before.is_paused
+        for is_paused, paid in ((True, 1), (False, 2), (True, 2), (False, 3)):
+            for _ in range(2):
+                (payments.pause if is_paused else payments.resume)(before.reference)
+            self.turn_period(payments, before.reference)
+            state = payments.fetch(reference)
+            assert state.subscription is not None
+            assert (state.subscription.is_paused, len(state.payments)) == (is_paused, paid)
+            assert state.subscription.pay_url is None
+        assert len({one.period_start for one in state.payments}) == 3
+        payments.cancel(before.reference, at_period_end=False)
+        payments.pause(before.reference)
+        payments.resume(before.reference)
+        ended = payments.fetch(reference).subscription
+        assert ended is not None
+        assert ended.state == "canceled"
+
     def test_the_saved_card_is_charged_once_per_key(self, payments: Payments) -> None:
         needs(payments, Capability.CHARGE_SAVED)
         reference, _ = self.paid(payments, request_of("chk_1", 10_000_000, None))
@@ -304,6 +336,12 @@ class PaymentsContract(Rehearsed):
         _, subscription = self.subscribed(payments)
         (listed,) = payments.list_subscriptions()
         assert (listed.reference, listed.state, listed.checkout_key) == (subscription.reference, "active", "chk_1")
+        assert listed.seen == subscription
+        if Capability.PAUSE in payments.capabilities:
+            payments.pause(subscription.reference)
+            (paused,) = payments.list_subscriptions()
+            assert paused.seen is not None
+            assert paused.seen.is_paused
         payments.cancel(subscription.reference, at_period_end=False)
         assert payments.list_subscriptions() == []
 
@@ -322,6 +360,10 @@ class PaymentsContract(Rehearsed):
         verbs = {
             Capability.UNDO_CANCEL: lambda: payments.undo_cancel("any"),
             Capability.CHANGE_PLAN: lambda: payments.change_plan("any", DEARER, "change_1"),
+            Capability.PAUSE: lambda: payments.pause("any"),
+            Capability.AMOUNT_OFF: lambda: payments.create_checkout(
+                request_of("chk_2", discount=Discount("FIVE", amount_off_micros=5_000_000))
+            ),
             Capability.REFUND: lambda: payments.refund("any", 1_000_000, "refund_1"),
             Capability.CHARGE_SAVED: lambda: payments.charge_saved(charge_of("chk_1", "any")),
             Capability.PORTAL: lambda: payments.portal_url("any", "http://127.0.0.1/billing"),

@@ -93,6 +93,8 @@ class Books:
         with self._lock:
             one = self.subscriptions[subscription_id]
             one["updated_at"] = iso(now())
+            if one["status"] == "paused":
+                return
             if one["customer"] in self.declining:
                 one["status"] = "past_due"
                 self._add({"amount": 2900, "amount_paid": None, "status": "declined"}, one["customer"], None, one)

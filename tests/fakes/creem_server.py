@@ -91,7 +91,8 @@ class CreemServer(Books):
                 return _found(self.products, parts[1])
             if verb == "POST" and parts[:1] == ["subscriptions"] and len(parts) == 3:
                 one = _found(self.subscriptions, parts[1])
-                {"cancel": self._cancel, "resume": self._resume, "upgrade": self._upgrade}[parts[2]](one, body)
+                acts = {"cancel": self._cancel, "resume": self._resume, "upgrade": self._upgrade, "pause": self._pause}
+                acts[parts[2]](one, body)
                 one["updated_at"] = iso(now())
                 return self._shown(one)
             raise Refused(404)
@@ -168,6 +169,13 @@ class CreemServer(Books):
             raise Refused(400, "Subscription must be in paused or scheduled_cancel status")
         one["status"] = "active"
         self.tell("subscription.update", self._shown(one))
+
+    def _pause(self, one: Json, body: Json) -> None:
+        _only(body, set())
+        if one["status"] != "active":
+            raise Refused(400, "Subscription must be active")
+        one["status"] = "paused"
+        self.tell("subscription.paused", self._shown(one))
 
     def _upgrade(self, one: Json, body: Json) -> None:
         _only(body, {"product_id", "update_behavior"})

@@ -28,6 +28,8 @@ class Books:
         self.objects: dict[str, Json] = {}
         self.cards: dict[str, str] = {}
         """Payment method -> how it behaves: works, declined, needs_3ds."""
+        self.lines: dict[str, list[Json]] = {}
+        """Invoice -> all its lines; the object itself shows the first ten."""
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
 
@@ -87,7 +89,8 @@ class Books:
         details = {"price": item["price"]["id"], "product": item["price"]["product"]}
         drawn = [
             {
-                "object": "line_item", "amount": cents, "description": "Plan", "period": period,
+                "id": f"il_{next(self._numbers)}", "object": "line_item", "amount": cents, "description": "Plan",
+                "period": period,
                 "parent": {"type": "subscription_item_details", "subscription_item_details": {"proration": part}},
                 "pricing": {"type": "price_details", "price_details": details},
             }
@@ -108,10 +111,12 @@ class Books:
             amount_paid=total if is_paid else 0, amount_remaining=0 if is_paid else total, customer=sub["customer"],
             number=f"A-{next(self._numbers)}", hosted_invoice_url="https://invoice.stripe.com/i/1", description=None,
             invoice_pdf="https://invoice.stripe.com/i/1.pdf", status_transitions={"paid_at": int(time.time())},
-            lines={"object": "list", "data": drawn}, payments={"object": "list", "data": parts},
+            lines={"object": "list", "data": drawn[:10], "has_more": len(drawn) > 10},
+            payments={"object": "list", "data": parts},
             parent={"type": "subscription_details", "subscription_details": {"subscription": sub["id"]}},
             subscription_for_filter=sub["id"],
         )  # fmt: skip
+        self.lines[invoice["id"]] = drawn
         self.tell("invoice.paid" if is_paid else "invoice.payment_failed", invoice)
         return invoice
 
@@ -141,7 +146,7 @@ class Books:
         sub = self.put(
             "subscription", "sub", status="trialing" if trial else "active", customer=session["customer"],
             metadata=data["metadata"], items={"object": "list", "data": [item]}, cancel_at_period_end=False,
-            cancel_at=None, canceled_at=None, trial_end=now + trial if trial else None,
+            cancel_at=None, canceled_at=None, pause_collection=None, trial_end=now + trial if trial else None,
         )  # fmt: skip
         cents = 0 if trial else price["unit_amount"]
         for one in asked.get("discounts", []):
@@ -158,6 +163,10 @@ class Books:
             item = sub["items"]["data"][0]
             start = item["current_period_end"]
             item |= {"current_period_start": start, "current_period_end": start + self._length(item["price"])}
+            if sub["pause_collection"]:
+                sub["status"] = "active"  # the invoice is void at once
+                self.tell("customer.subscription.updated", sub)
+                return
             invoice = self.bill(sub, "subscription_cycle", [(item["price"]["unit_amount"], False)])
             sub["status"] = "active" if invoice["status"] == "paid" else "past_due"
             self.tell("customer.subscription.updated", sub)
@@ -169,7 +178,7 @@ class Books:
             charge["disputed"] = True
             known = self.all("dispute", payment_intent=intent)
             made = known[0] if known else self.put("dispute", "du", payment_intent=intent, charge=charge["id"])
-            made["status"] = status
+            made |= {"status": status, "evidence_details": {"due_by": int(time.time()) + 7 * 86_400}}
             self.tell("charge.dispute.closed" if known else "charge.dispute.created", made)
 
     @staticmethod

@@ -17,6 +17,7 @@ _KINDS = {
     "charges": "charge", "disputes": "dispute", "refunds": "refund", "events": "event",
     "payment_intents": "payment_intent", "payment_methods": "payment_method", "subscriptions": "subscription",
     "webhook_endpoints": "webhook_endpoint", "sessions": "checkout.session",
+    "configurations": "billing_portal.configuration",
 }  # fmt: skip
 
 
@@ -71,11 +72,14 @@ class StripeServer(Books):
             return status, body
 
     def _route(self, verb: str, parts: list[str], form: Json) -> Json:
+        if parts == ["billing_portal", "sessions"]:
+            self.find(form["customer"], "customer")
+            used = form.get("configuration", "")
+            return self.put("billing_portal.session", "bps", url=f"https://billing.stripe.com/p/{used}")
         if parts[0] in ("checkout", "billing_portal"):
-            if parts[0] == "billing_portal":
-                self.find(form["customer"], "customer")
-                return self.put("billing_portal.session", "bps", url="https://billing.stripe.com/p/1")
             parts = parts[1:]
+        if parts[0] == "invoices" and parts[2:] == ["lines"]:
+            return self._page(self.lines[parts[1]], form, "/v1/invoices/lines")
         kind = _KINDS[parts[0]]
         if verb == "GET" and len(parts) == 2:
             return self.find(parts[1], kind)
@@ -85,7 +89,7 @@ class StripeServer(Books):
             found = self.find(parts[1], kind)
             return self._end(found) if verb == "DELETE" else self._change(found, form)
         if len(parts) == 2:
-            self.find(parts[1], kind).update(form)
+            self.find(parts[1], kind).update({name: _flags(value) for name, value in form.items()})
             return self.find(parts[1], kind)
         if "id" in form and form["id"] in self.objects:
             raise Refused(400, "resource_already_exists", "already exists")
@@ -97,6 +101,8 @@ class StripeServer(Books):
         prefix = {"webhook_endpoint": "we", "customer": "cus", "price": "price"}.get(kind, kind)
         extra = {"invoice_settings": {"default_payment_method": None}} if kind == "customer" else {}
         extra = {"secret": "whsec_new", "status": "enabled"} if kind == "webhook_endpoint" else extra
+        if kind == "billing_portal.configuration":
+            form["features"], extra = _flags(form["features"]), {"active": True}
         if kind == "price":
             form["unit_amount"] = int(form["unit_amount"])
             form["recurring"]["interval_count"] = int(form["recurring"]["interval_count"])
@@ -138,6 +144,8 @@ class StripeServer(Books):
     def _change(self, sub: Json, form: Json) -> Json:
         if "cancel_at_period_end" in form:
             sub["cancel_at_period_end"] = form["cancel_at_period_end"] == "true"
+        if "pause_collection" in form:
+            sub["pause_collection"] = form["pause_collection"] or None
         if "items" in form:
             item, price = sub["items"]["data"][0], self.find(form["items"][0]["price"], "price")
             old, item["price"] = item["price"]["unit_amount"], price
@@ -157,9 +165,14 @@ class StripeServer(Books):
         found = self.all(kind, **form)
         if kind == "subscription":
             found = [one for one in found if one["status"] != "canceled"]
+        return self._page(found, {"limit": limit, "starting_after": after}, f"/v1/{kind}s")
+
+    @staticmethod
+    def _page(found: list[Json], form: Json, url: str) -> Json:
+        limit, after = int(form.get("limit", 10)), form.get("starting_after")
         if after:
             found = found[[one["id"] for one in found].index(after) + 1 :]
-        return {"object": "list", "data": found[:limit], "has_more": len(found) > limit, "url": f"/v1/{kind}s"}
+        return {"object": "list", "data": found[:limit], "has_more": len(found) > limit, "url": url}
 
     def _expand(self, body: Any, path: list[str]) -> None:
         if isinstance(body, list):
@@ -170,6 +183,13 @@ class StripeServer(Books):
             if isinstance(value, str) and path[0] != "data":
                 body[path[0]] = json.loads(json.dumps(self.objects[value]))
             self._expand(body[path[0]], path[1:])
+
+
+def _flags(value: Any) -> Any:
+    """What a form says as text, as Stripe shows it again."""
+    if isinstance(value, dict):
+        return {name: _flags(one) for name, one in value.items()}
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def parse(text: str) -> Json:

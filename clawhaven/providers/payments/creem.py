@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from pydantic import Field, SecretStr
 
@@ -38,7 +38,7 @@ from clawhaven.ports.payments import (
 )
 from clawhaven.providers.payments import creem_objects as objects
 from clawhaven.providers.payments import creem_settings
-from clawhaven.providers.payments.creem_calls import Calls, unexpected
+from clawhaven.providers.payments.creem_calls import Calls, not_offered, refused, too_early, unexpected
 from clawhaven.providers.payments.creem_memory import Memory
 from clawhaven.providers.payments.signature import sign_body, verify_body
 
@@ -64,6 +64,7 @@ class Creem:
             Capability.COUPONS,
             Capability.CHANGE_PLAN,
             Capability.UNDO_CANCEL,
+            Capability.PAUSE,
             Capability.PORTAL,
         }
     )
@@ -130,14 +131,14 @@ class Creem:
         `product_mismatch` when Creem's product costs something else than we ask for, `idempotency_mismatch`.
         """
         if request.trial_days:
-            _not_offered("trials")
+            not_offered("trials")
         product, units = self._article(request)
         terms = {"amount_micros": request.amount_micros, "product": product, "units": units}
         with self._memory.hold(request.key) as slot:
             known = slot.read()
             if known is not None:
                 if known.get("terms") != terms:
-                    raise _refused("idempotency_mismatch", "This checkout key was used before with another price.")
+                    raise refused("idempotency_mismatch", "This checkout key was used before with another price.")
                 return VendorCheckout(str(known["reference"]), str(known["url"]))
             body: dict[str, Any] = {
                 "product_id": product,
@@ -171,7 +172,7 @@ class Creem:
         subscription = objects.reference_of(found.get("subscription"))
         if subscription is None:
             if state == "paid" and order.get("type") == "recurring":
-                raise _too_early()
+                raise too_early()
             paid = self._paid_for_order(order) if state == "paid" else []
             return VendorState(state, objects.payments_of(paid, None), None, customer)
         raw = self._subscription(subscription)
@@ -196,8 +197,21 @@ class Creem:
         """Take back a cancel at period end. ProviderError (permanent) `subscription_ended` when it is too late."""
         status = self._subscription(subscription_reference).get("status")
         if status == "canceled":
-            raise _refused("subscription_ended", "This subscription has ended.")
+            raise refused("subscription_ended", "This subscription has ended.")
         if status == "scheduled_cancel":
+            self._calls.post(f"/v1/subscriptions/{subscription_reference}/resume", {}, "subscription")
+
+    def pause(self, subscription_reference: str) -> None:
+        """Collect no renewal until `resume`; paused already, ended, or to end with its period is success.
+
+        Source: docs.creem.io/api-reference/endpoint/pause-subscription.
+        """
+        if self._subscription(subscription_reference).get("status") not in ("paused", "canceled", "scheduled_cancel"):
+            self._calls.post(f"/v1/subscriptions/{subscription_reference}/pause", {}, "subscription")
+
+    def resume(self, subscription_reference: str) -> None:
+        """Collect renewals again; not paused, or ended, is success. One that is to end with its period stays so."""
+        if self._subscription(subscription_reference).get("status") == "paused":
             self._calls.post(f"/v1/subscriptions/{subscription_reference}/resume", {}, "subscription")
 
     def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
@@ -206,7 +220,7 @@ class Creem:
         product = self._plan_product(price.plan)
         found = self._subscription(subscription_reference)
         if found.get("status") == "canceled":
-            raise _refused("subscription_ended", "This subscription has ended.")
+            raise refused("subscription_ended", "This subscription has ended.")
         if objects.reference_of(found.get("product")) == product:
             return
         self._check_product(product, price.amount_micros, price.interval)
@@ -230,7 +244,8 @@ class Creem:
             state = objects.state_of(one, self._clock.now())
             if is_ours and state != "canceled":
                 customer = objects.reference_of(one.get("customer"))
-                listed.append(ListedSubscription(objects.required(one), state, key, customer))
+                seen = objects.subscription_of(one, self._plan_of, self._clock.now(), None)
+                listed.append(ListedSubscription(objects.required(one), state, key, customer, seen))
         return listed
 
     def parse_event(self, headers: Mapping[str, str], body: bytes) -> PaymentEvent:
@@ -249,7 +264,7 @@ class Creem:
         open checkouts are read anyway.
         """
         if not self._secrets:
-            raise _refused("no_webhook_secret", "CREEM_WEBHOOK_SECRET is missing.")
+            raise refused("no_webhook_secret", "CREEM_WEBHOOK_SECRET is missing.")
         bodies: list[bytes | None] = []
         for one in self._calls.pages("/v1/subscriptions/search", {}, "subscription", _MOST_UNSEEN):
             bodies.append(objects.unseen_subscription(one, since))
@@ -261,15 +276,15 @@ class Creem:
 
     def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
         """Not offered: Creem's refund is of a whole payment. Refund in its dashboard."""
-        _not_offered("refunds of a part; refund in its dashboard")
+        not_offered("refunds of a part; refund in its dashboard")
 
     def charge_saved(self, request: ChargeRequest) -> VendorCheckout:
         """Not offered: Creem charges only on its own page."""
-        _not_offered("charging a saved method")
+        not_offered("charging a saved method")
 
     def invoices(self, customer_reference: str) -> list[VendorInvoice]:
         """Not offered: the customer's invoices are in Creem's portal."""
-        _not_offered("a list of invoices; its portal has them")
+        not_offered("a list of invoices; its portal has them")
 
     def saved_method(self, customer_reference: str) -> SavedMethod | None:
         """None: there is nothing `charge_saved` could charge."""
@@ -287,7 +302,7 @@ class Creem:
         """The transactions of a single payment's order; ProviderError (worth a retry) before there is one."""
         paid = list(self._transactions({"order_id": objects.required(order)}))
         if not paid:
-            raise _too_early()
+            raise too_early()
         return paid
 
     # What is sold
@@ -300,17 +315,17 @@ class Creem:
             return product, 1
         units, rest = divmod(request.amount_micros, MICROS_PER_DOLLAR)
         if rest or not 0 < units <= _MOST_UNITS:
-            raise _refused("invalid_amount", "Through Creem a top-up is a whole number of dollars, 1 to 10,000.")
+            raise refused("invalid_amount", "Through Creem a top-up is a whole number of dollars, 1 to 10,000.")
         if request.discount is not None:
-            _not_offered("coupons on top-ups")
+            not_offered("coupons on top-ups")
         if not self._topup_product:
-            raise _refused("product_missing", "CREEM_TOPUP_PRODUCT is missing.")
+            raise refused("product_missing", "CREEM_TOPUP_PRODUCT is missing.")
         self._check_product(self._topup_product, MICROS_PER_DOLLAR, None)
         return self._topup_product, units
 
     def _plan_product(self, plan: str) -> str:
         if plan not in self._product_of:
-            raise _refused("product_missing", f"CREEM_PRODUCTS names no product for the plan {plan!r}.")
+            raise refused("product_missing", f"CREEM_PRODUCTS names no product for the plan {plan!r}.")
         return self._product_of[plan]
 
     def _check_product(self, product: str, amount_micros: int, interval: str | None) -> None:
@@ -330,7 +345,7 @@ class Creem:
             wrong.append("status")
         if wrong:
             self._products.pop(product, None)
-            raise _refused(
+            raise refused(
                 "product_mismatch",
                 f"Creem's product {product} is not what is being sold: its {', '.join(wrong)} differs from the plan's.",
             )
@@ -344,7 +359,13 @@ class Creem:
         return found
 
     def _discount_code(self, key: str, discount: Discount, product: str) -> str:
-        """A code for this checkout alone, made or found: nobody else can use it, whoever reads it on the page."""
+        """A code for this checkout alone, made or found: nobody else can use it, whoever reads it on the page.
+
+        Of a percentage only: whether the `amount` of a fixed discount is in cents or in dollars, Creem's reference
+        does not say (docs.creem.io/api-reference/endpoint/create-discount-code), and a guess is wrong by a hundred.
+        """
+        if discount.percent_off is None:
+            not_offered("coupons of a fixed amount that could be relied on; use a percentage")
         code = "CH" + hashlib.sha256(key.encode()).hexdigest()[:16].upper()
         body: dict[str, Any] = {
             "name": f"Coupon {discount.code}",
@@ -355,10 +376,7 @@ class Creem:
         }
         if discount.months:
             body["duration_in_months"] = discount.months
-        if discount.percent_off is not None:
-            body |= {"type": "percentage", "percentage": discount.percent_off}
-        else:
-            body |= {"type": "fixed", "amount": to_cents(discount.amount_off_micros or 0), "currency": "USD"}
+        body |= {"type": "percentage", "percentage": discount.percent_off}
         try:
             self._calls.post("/v1/discounts", body, "discount")
         except ProviderError as error:
@@ -371,15 +389,3 @@ class Creem:
         with suppress(ProviderError):
             return self._calls.get("/v1/discounts", {"discount_code": code}, "discount").get("code") == code
         return False
-
-
-def _not_offered(what: str) -> NoReturn:
-    raise _refused("not_offered", f"Creem does not offer {what}.")
-
-
-def _too_early() -> ProviderError:
-    return ProviderError("Creem has not booked this payment yet.", code="not_booked_yet")
-
-
-def _refused(code: str, message: str) -> ProviderError:
-    return ProviderError(message, permanent=True, code=code)

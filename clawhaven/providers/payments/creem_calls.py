@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httpx2
 
@@ -139,6 +139,21 @@ class _Passing(Exception):
 def unexpected() -> ProviderError:
     """An answer that Creem's documentation does not know."""
     return ProviderError("CREEM_API_URL did not answer as Creem does.", code="unexpected_answer")
+
+
+def refused(code: str, message: str) -> ProviderError:
+    """An error that the same call would meet again."""
+    return ProviderError(message, permanent=True, code=code)
+
+
+def not_offered(what: str) -> NoReturn:
+    """Raises the ProviderError (permanent) of what Creem cannot do."""
+    raise refused("not_offered", f"Creem does not offer {what}.")
+
+
+def too_early() -> ProviderError:
+    """What is asked for will be there in a moment."""
+    return ProviderError("Creem has not booked this payment yet.", code="not_booked_yet")
 
 
 def _decode(content: bytes) -> dict[str, Any] | None:

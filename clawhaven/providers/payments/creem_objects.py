@@ -116,6 +116,7 @@ def subscription_of(
         amount_micros=amount,
         trial_end=end if state == "trialing" else None,
         pay_url=pay_url,
+        is_paused=found.get("status") == "paused",
     )
 
 
@@ -222,6 +223,7 @@ def event_of(body: bytes) -> PaymentEvent:
             subscription_reference=subscription,
             created_at=created_at,
             payment_reference=payment,
+            checkout_key=_key_of(about),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ProviderError):
         raise ProviderError(
@@ -252,6 +254,15 @@ def _named(about: Mapping[str, Any]) -> tuple[str | None, str | None, str | None
         return None, reference_of(about.get("subscription")), itself
     checkout, subscription = reference_of(about.get("checkout")), reference_of(about.get("subscription"))
     return checkout, subscription, reference_of(about.get("transaction"))
+
+
+def _key_of(about: Mapping[str, Any]) -> str | None:
+    """Our checkout's id: given as `request_id` and in the metadata of a checkout, which its subscription inherits."""
+    itself = about if about.get("object") in ("checkout", "subscription") else whole(about.get("checkout"))
+    for found in (itself.get("request_id"), whole(itself.get("metadata")).get("checkout")):
+        if isinstance(found, str) and 0 < len(found) <= 200:
+            return found
+    return None
 
 
 def unseen_subscription(one: Mapping[str, Any], since: datetime) -> bytes | None:

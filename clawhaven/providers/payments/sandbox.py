@@ -98,6 +98,18 @@ class Sandbox(Pages, Rehearsals):
             row = row_of(desk.db, "subscriptions", subscription_reference)
             subscriptions.mark_ending(desk, row, is_ending=False)
 
+    def pause(self, subscription_reference: str) -> None:
+        """Collect no renewal until `resume`; paused already or ended is success."""
+        with self._serving() as desk:
+            row = row_of(desk.db, "subscriptions", subscription_reference)
+            subscriptions.mark_paused(desk, row, is_paused=True)
+
+    def resume(self, subscription_reference: str) -> None:
+        """Collect renewals again, from the next one on; not paused or ended is success."""
+        with self._serving() as desk:
+            row = row_of(desk.db, "subscriptions", subscription_reference)
+            subscriptions.mark_paused(desk, row, is_paused=False)
+
     def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
         """Move to another price now. A dearer one is paid for the rest of the period, a cheaper one leaves a credit.
 
@@ -148,10 +160,15 @@ class Sandbox(Pages, Rehearsals):
         """Every subscription that has not ended, oldest first."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT s.reference, s.state, s.customer, c.key FROM subscriptions s"
+                "SELECT s.*, c.key FROM subscriptions s"
                 " JOIN checkouts c ON c.reference = s.checkout WHERE s.state <> 'canceled' ORDER BY s.rowid"
             ).fetchall()
-        return [ListedSubscription(row["reference"], row["state"], row["key"], row["customer"]) for row in rows]
+        return [
+            ListedSubscription(
+                row["reference"], row["state"], row["key"], row["customer"], subscriptions.vendor_subscription(row, "")
+            )
+            for row in rows
+        ]
 
     def parse_event(self, headers: Mapping[str, str], body: bytes) -> PaymentEvent:
         """Verify over the raw bytes and normalise. BadSignature first; ProviderError (permanent) for another shape."""

@@ -28,6 +28,7 @@ _KINDS: Final = {
     "payment.failed": PaymentKind.PAYMENT_FAILED,
     "payment.action_required": PaymentKind.PAYMENT_FAILED,
     "refund.created": PaymentKind.REFUNDED,
+    "refund.failed": PaymentKind.REFUNDED,
     "dispute.opened": PaymentKind.DISPUTED,
     "dispute.closed": PaymentKind.DISPUTED,
 }
@@ -149,6 +150,7 @@ def read_event(body: bytes) -> PaymentEvent:
             subscription_reference=_word(data.get("subscription")),
             created_at=datetime.fromtimestamp(event["created"] / 1000, UTC),
             payment_reference=_word(data.get("payment")),
+            checkout_key=_word((data.get("metadata") or {}).get("checkout")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         message = "A signed sandbox event has an unknown shape."

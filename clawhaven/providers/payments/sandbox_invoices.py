@@ -126,7 +126,8 @@ def save_card(db: sqlite3.Connection, customer: str, card: Card) -> None:
 def payments_of(db: sqlite3.Connection, checkout: str) -> tuple[VendorPayment, ...]:
     """Every payment that came of a checkout and succeeded, oldest first."""
     rows = db.execute(
-        "SELECT p.*, coalesce((SELECT sum(r.amount_micros) FROM refunds r WHERE r.payment = p.reference), 0) AS given"
+        "SELECT p.*, coalesce((SELECT sum(r.amount_micros) FROM refunds r WHERE r.payment = p.reference"
+        " AND NOT r.is_failed), 0) AS given"
         " FROM payments p WHERE p.checkout = ? AND p.state = 'succeeded' ORDER BY p.created_at, p.rowid",
         (checkout,),
     )
@@ -136,7 +137,8 @@ def payments_of(db: sqlite3.Connection, checkout: str) -> tuple[VendorPayment, .
 def refund_payment(desk: Desk, payment: sqlite3.Row, amount_micros: int, key: str) -> str:
     """Give back part or all of a payment that succeeded; returns the refund's reference."""
     (given,) = desk.db.execute(
-        "SELECT coalesce(sum(amount_micros), 0) FROM refunds WHERE payment = ?", (payment["reference"],)
+        "SELECT coalesce(sum(amount_micros), 0) FROM refunds WHERE payment = ? AND NOT is_failed",
+        (payment["reference"],),
     ).fetchone()
     if payment["dispute"] in ("open", "lost"):
         raise refused("payment_disputed", "A disputed payment cannot be refunded: its bank has taken it back.")
@@ -150,6 +152,19 @@ def refund_payment(desk: Desk, payment: sqlite3.Row, amount_micros: int, key: st
     said = about(payment["checkout"], payment["subscription"], payment["reference"], amount_micros)
     desk.tell(["refund.created"], said)
     return reference
+
+
+def fail_refunds(desk: Desk, payment: sqlite3.Row) -> None:
+    """What was given back of a payment did not arrive and comes back to the vendor; nothing given is success.
+
+    Source: docs.stripe.com/refunds#failed-refunds.
+    """
+    failed = desk.db.execute(
+        "UPDATE refunds SET is_failed = 1 WHERE payment = ? AND NOT is_failed", (payment["reference"],)
+    )
+    if failed.rowcount:
+        said = about(payment["checkout"], payment["subscription"], payment["reference"], payment["amount_micros"])
+        desk.tell(["refund.failed"], said)
 
 
 def vendor_invoice(row: sqlite3.Row, page_url: str) -> VendorInvoice:
@@ -198,6 +213,7 @@ def _payment(row: sqlite3.Row) -> VendorPayment:
         period_end=maybe_time(row["period_end"]),
         refunded_micros=row["amount_micros"] if is_lost else row["given"],
         dispute=row["dispute"],
+        dispute_due_at=maybe_time(row["dispute_due_at"]) if row["dispute"] == "open" else None,
         fee_micros=row["fee_micros"],
         paid_at=as_time(row["created_at"]),
         plan=row["plan"] or None,

@@ -14,12 +14,15 @@ from clawhaven.providers.payments import sandbox_calendar
 from clawhaven.providers.payments import sandbox_subscriptions as subscriptions
 from clawhaven.providers.payments.sandbox_checkouts import CHARGE
 from clawhaven.providers.payments.sandbox_events import about
-from clawhaven.providers.payments.sandbox_invoices import Desk, payments_of, refund_payment
+from clawhaven.providers.payments.sandbox_invoices import Desk, fail_refunds, payments_of, refund_payment
 from clawhaven.providers.payments.sandbox_office import Office
 from clawhaven.providers.payments.sandbox_store import as_time, refused, row_of
 from clawhaven.providers.payments.sandbox_trouble import Trouble, ahead, push_clock, read_trouble, write_trouble
 
 Verdict = Literal["open", "won", "lost"]
+
+DISPUTE_ANSWER: Final = timedelta(days=7)
+"""So long an answer to a dispute is taken."""
 
 _SHOWN: Final = 20
 
@@ -133,7 +136,10 @@ class Rehearsals(Office):
                 self._refuse_dispute(desk, payment_reference, row["checkout"])
             elif row["dispute"] != "open":
                 raise refused("no_dispute", "No dispute of this payment is open.")
-            desk.db.execute("UPDATE payments SET dispute = ? WHERE reference = ?", (verdict, payment_reference))
+            desk.db.execute(
+                "UPDATE payments SET dispute = ?, dispute_due_at = ? WHERE reference = ?",
+                (verdict, (desk.at + DISPUTE_ANSWER).timestamp(), payment_reference),
+            )
             said = about(row["checkout"], row["subscription"], payment_reference, row["amount_micros"])
             desk.tell(["dispute.opened" if verdict == "open" else "dispute.closed"], said)
 
@@ -144,6 +150,11 @@ class Rehearsals(Office):
             (payment,) = (one for one in payments_of(desk.db, row["checkout"]) if one.reference == payment_reference)
             left = payment.amount_micros - payment.refunded_micros
             refund_payment(desk, row, left, new_id("by_hand"))
+
+    def fail_refunds(self, payment_reference: str) -> None:
+        """The customer's bank does not take what was given back: it is ours again."""
+        with self._inside() as desk:
+            fail_refunds(desk, row_of(desk.db, "payments", payment_reference))
 
     def trouble(self) -> Trouble:
         """What goes wrong at present."""

@@ -74,6 +74,7 @@ _ADDED: Final = {
         "attempts": "INTEGER NOT NULL DEFAULT 0",
         "next_attempt_at": "REAL",
         "created_at": "REAL",
+        "is_paused": "INTEGER NOT NULL DEFAULT 0",
     },
     "payments": {
         "customer": "TEXT",
@@ -83,7 +84,9 @@ _ADDED: Final = {
         "period_end": "REAL",
         "fee_micros": "INTEGER",
         "dispute": "TEXT",
+        "dispute_due_at": "REAL",
     },
+    "refunds": {"is_failed": "INTEGER NOT NULL DEFAULT 0"},
 }
 """Columns that came after the first version: table -> name -> declaration."""
 
@@ -102,7 +105,7 @@ def prepare(db: sqlite3.Connection) -> None:
         }
         for (table, name), declaration in missing.items():
             db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
-        if missing:
+        if ("subscriptions", "anchor") in missing:
             _give_customers(db)
             _give_anchors(db)
             _give_periods(db)

@@ -85,6 +85,12 @@ def turn_period(desk: Desk, row: sqlite3.Row, card: Card | None = None) -> None:
     period = period_of(as_time(row["anchor"]), row["cycle"], row["interval"])
     _change(desk.db, row, period_start=period[0].timestamp(), period_end=period[1].timestamp(), owed=None)
     invoice = _bill_period(desk, row, period, uses_credit=True)
+    if row["is_paused"]:
+        # As at Stripe (pause_collection, behavior void): nobody pays for this period, now or later.
+        void_invoice(desk, invoice["reference"])
+        _change(desk.db, row, state="active", period_micros=0, attempts=0, next_attempt_at=None)
+        desk.tell(["subscription.updated"], _about(row))
+        return
     if was_unpaid and invoice["due_micros"]:
         _change(desk.db, row, owed=invoice["reference"])
         desk.tell(["subscription.updated"], _about(row))
@@ -139,6 +145,14 @@ def mark_ending(desk: Desk, row: sqlite3.Row, is_ending: bool) -> None:
     desk.tell(["subscription.updated"], _about(row))
 
 
+def mark_paused(desk: Desk, row: sqlite3.Row, is_paused: bool) -> None:
+    """Collect no renewal, or collect them again; over or so already: nothing happens."""
+    if row["state"] == "canceled" or bool(row["is_paused"]) == is_paused:
+        return
+    _change(desk.db, row, is_paused=is_paused)
+    desk.tell(["subscription.updated"], _about(row))
+
+
 def change_plan(desk: Desk, row: sqlite3.Row, price: Price, key: str) -> ProviderError | None:
     """Move to another price now. Returns the refusal when the saved card does not pay what the dearer plan costs:
     then nothing changed (Stripe's `payment_behavior=error_if_incomplete`).
@@ -179,6 +193,7 @@ def vendor_subscription(row: sqlite3.Row, pages: str) -> VendorSubscription:
         amount_micros=row["amount_micros"],
         trial_end=maybe_time(row["trial_end"]),
         pay_url=f"{pages}/{row['owed']}" if row["owed"] else None,
+        is_paused=bool(row["is_paused"]),
     )
 
 

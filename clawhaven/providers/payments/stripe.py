@@ -31,7 +31,7 @@ from clawhaven.ports.payments import (
     VendorState,
 )
 from clawhaven.providers.payments import stripe_objects as objects
-from clawhaven.providers.payments import stripe_settings
+from clawhaven.providers.payments import stripe_portal, stripe_settings
 from clawhaven.providers.payments.signature import sign, verify
 from clawhaven.providers.payments.stripe_articles import MONTHS, Articles, cents_of, id_of
 from clawhaven.providers.payments.stripe_calls import Calls, key_of, refused, unexpected
@@ -173,6 +173,22 @@ class Stripe:
         elif found.get("cancel_at"):
             self._update(found, "undo", {"cancel_at": ""})
 
+    def pause(self, subscription_reference: str) -> None:
+        """Void every invoice until `resume`: a period that begins meanwhile is never charged. What was billed before
+        is still asked for. Paused already (whatever becomes of its invoices) or ended is success.
+
+        Source: docs.stripe.com/billing/subscriptions/pause-payment.
+        """
+        found = self._subscription(subscription_reference)
+        if objects.state_of(found) != "canceled" and not found.get("pause_collection"):
+            self._update(found, "pause", {"pause_collection": {"behavior": "void"}})
+
+    def resume(self, subscription_reference: str) -> None:
+        """Collect again, from the next invoice on; not paused, or ended, is success."""
+        found = self._subscription(subscription_reference)
+        if objects.state_of(found) != "canceled" and found.get("pause_collection"):
+            self._update(found, "resume", {"pause_collection": ""})
+
     def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
         """Move to another price now. Dearer, or another interval: the difference is charged at once and the change
         happens when it is paid (`pay_url` tells where, if the card would not). Cheaper: what is left of the period
@@ -218,8 +234,12 @@ class Stripe:
         return self._till.charge(request)
 
     def portal_url(self, customer_reference: str, return_url: str) -> str:
-        """Stripe's page for payment method and invoices; a new address every time."""
+        """Stripe's page for payment method and invoices, at a new address every time: as `admin stripe setup` made it,
+        else as it is in Stripe's dashboard."""
         params = {"customer": customer_reference, "return_url": return_url}
+        configured = stripe_portal.find(self._calls)
+        if configured is not None:
+            params["configuration"] = id_of(configured)
         # A key of its own each time: a remembered answer would be an address that has expired.
         key = key_of("portal", uuid.uuid4())
         return url_of(self._calls.write("billing_portal.sessions.create", noun="customer", key=key, params=params))
@@ -251,7 +271,8 @@ class Stripe:
             key, state = objects.reference_of((one.get("metadata") or {}).get("checkout")), objects.state_of(one)
             if key is not None and state != "canceled":
                 customer = objects.reference_of(one.get("customer"))
-                listed.append(ListedSubscription(id_of(one), state, key, customer))
+                seen = objects.subscription_of(one, self._articles.plan_of, None)
+                listed.append(ListedSubscription(id_of(one), state, key, customer, seen))
         return listed
 
     def parse_event(self, headers: Mapping[str, str], body: bytes) -> PaymentEvent:
@@ -293,6 +314,10 @@ class Stripe:
         charges = self._calls.pages(
             "charges.list", noun="customer", customer=customer or "", expand=["data.balance_transaction"]
         )
+        for one in invoices:
+            if objects.is_cut_short(one.get("lines")):
+                lines = self._calls.pages("invoices.line_items.list", id_of(one), noun="invoice")
+                one["lines"] = {"data": lines, "has_more": False}
         wanted = objects.intents_of(invoices)
         charges = [one for one in charges if objects.reference_of(one.get("payment_intent")) in wanted]
         receipts = objects.Receipts(charges, self._disputes(charges), self._articles.plan_of)
@@ -306,22 +331,22 @@ class Stripe:
         payment = objects.Receipts(charges, self._disputes(charges), self._articles.plan_of).of_intent(intent)
         return (payment,) if payment else ()
 
-    def _disputes(self, charges: list[dict[str, Any]]) -> dict[str, str]:
+    def _disputes(self, charges: list[dict[str, Any]]) -> dict[str, objects.Dispute]:
         found = {}
         for charge in charges:
             intent = objects.reference_of(charge.get("payment_intent"))
             if charge.get("disputed") and intent:
                 listed = self._calls.pages("disputes.list", noun="payment", payment_intent=intent)
-                states = [objects.dispute_of(one) for one in listed]
-                found[intent] = next((state for state in ("lost", "open", "won") if state in states), "open")
+                told = {one.state: one for one in map(objects.dispute_of, listed)}
+                worst = next((told[state] for state in ("lost", "open", "won") if state in told), None)
+                found[intent] = worst or objects.Dispute("open")
         return found
 
     def _update(self, found: dict[str, Any], word: str, params: dict[str, Any]) -> None:
-        # A key of the state it starts from: cancel, undo and cancel again are three acts.
-        state = [found.get(name) for name in ("id", "cancel_at_period_end", "cancel_at", "canceled_at")]
-        self._calls.write(
-            "subscriptions.update", id_of(found), noun="subscription", key=key_of(word, *state), params=params
-        )
+        # What is set is the same however often it is set, and a remembered answer would set nothing: a key of its own
+        # each time, else cancel, undo and cancel again within a day would leave it uncancelled.
+        key = key_of(word, id_of(found), uuid.uuid4())
+        self._calls.write("subscriptions.update", id_of(found), noun="subscription", key=key, params=params)
 
 
 def _checkout_state(session: dict[str, Any]) -> str:

@@ -52,9 +52,9 @@ class Calls:
         options = {"idempotency_key": key} if key else {}
         return self._do(verb, ids, noun, dict(params), options, None)  # type: ignore[no-any-return]
 
-    def pages(self, verb: str, *, noun: str, most: int = 2_000, **params: Any) -> list[dict[str, Any]]:
-        """The first `most` objects of a list, newest first, a hundred a request."""
-        return self._do(verb, (), noun, {"limit": _PAGE, **params}, {}, most)  # type: ignore[no-any-return]
+    def pages(self, verb: str, *ids: str, noun: str, most: int = 2_000, **params: Any) -> list[dict[str, Any]]:
+        """The first `most` objects of a list (of the object `ids` names), newest first, a hundred a request."""
+        return self._do(verb, ids, noun, {"limit": _PAGE, **params}, {}, most)  # type: ignore[no-any-return]
 
     @cached_property
     def _library(self) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -92,6 +93,7 @@ def subscription_of(raw: Json, plan_of: PlanOf, pay_url: str | None) -> VendorSu
         amount_micros=from_cents(amount * int(item.get("quantity") or 1)) if isinstance(amount, int) else None,
         trial_end=at(trial_end) if trial_end else None,
         pay_url=pay_url,
+        is_paused=bool(raw.get("pause_collection")),
     )
 
 
@@ -114,7 +116,7 @@ def pay_url_of(invoices: list[Json]) -> str | None:
 class Receipts:
     """Payments as they are told, with what Stripe knows of their charges. `disputes` by payment intent."""
 
-    def __init__(self, charges: list[Json], disputes: Mapping[str, str], plan_of: PlanOf) -> None:
+    def __init__(self, charges: list[Json], disputes: Mapping[str, Dispute], plan_of: PlanOf) -> None:
         self._charges: dict[str, Json] = {}
         for one in charges:
             intent = reference_of(one.get("payment_intent"))
@@ -153,7 +155,8 @@ class Receipts:
         return payments
 
     def _payment(self, reference: str, cents: int, paid_at: datetime, line: Json | None = None) -> VendorPayment:
-        charge, dispute = self._charges.get(reference, {}), self._disputes.get(reference)
+        charge, quarrel = self._charges.get(reference, {}), self._disputes.get(reference)
+        dispute = quarrel.state if quarrel else None
         booked = charge.get("balance_transaction")
         is_told = isinstance(booked, dict) and booked.get("currency") == "usd" and isinstance(booked.get("fee"), int)
         period = (line or {}).get("period") or {}
@@ -165,18 +168,35 @@ class Receipts:
             period_end=at(period.get("end")) if line else None,
             refunded_micros=from_cents(cents if dispute == "lost" else int(charge.get("amount_refunded") or 0)),
             dispute=dispute,
+            dispute_due_at=quarrel.due_at if quarrel else None,
             fee_micros=from_cents(booked["fee"]) if is_told and isinstance(booked, dict) else None,
             paid_at=paid_at,
             plan=self._plan_of(reference_of(price.get("product")), reference_of(price.get("price"))) if line else None,
         )
 
 
-def dispute_of(raw: Json) -> str:
-    """`open`, `won` or `lost`; an inquiry (`warning_…`) has taken no money, and may never."""
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """`open`, `won` or `lost`, and until when an answer is taken while it is open."""
+
+    state: str
+    due_at: datetime | None = None
+
+
+def dispute_of(raw: Json) -> Dispute:
+    """A dispute in our words; an inquiry (`warning_…`) has taken no money, and may never: `won`."""
     status = str(raw.get("status"))
     if status.startswith("warning_") or status == "prevented":
-        return "won"
-    return status if status in ("won", "lost") else "open"
+        return Dispute("won")
+    if status in ("won", "lost"):
+        return Dispute(status)
+    due = (raw.get("evidence_details") or {}).get("due_by")
+    return Dispute("open", at(due) if due else None)
+
+
+def is_cut_short(listed: object) -> bool:
+    """True for a list within an object that has more than what came with it."""
+    return isinstance(listed, dict) and bool(listed.get("has_more"))
 
 
 def invoice_of(raw: Json) -> VendorInvoice:

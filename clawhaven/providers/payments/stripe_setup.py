@@ -1,4 +1,5 @@
-"""Make at Stripe what the product needs there: a price for each plan, and the webhook endpoint. Safe to repeat."""
+"""Make at Stripe what the product needs there: a price for each plan, the portal and the webhook endpoint. Safe to
+repeat."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Price
-from clawhaven.providers.payments import stripe_settings
+from clawhaven.providers.payments import stripe_portal, stripe_settings
 from clawhaven.providers.payments.stripe import Stripe
 from clawhaven.providers.payments.stripe_articles import Articles, id_of, lookup_key
 from clawhaven.providers.payments.stripe_calls import API_VERSION, Calls, key_of, refused
@@ -25,7 +26,8 @@ def prepare(options: Stripe.Options, prices: Sequence[Price], webhook_url: str) 
         raise refused("stripe_key", problem)
     calls = Calls(options.stripe_api_url.rstrip("/"), key)
     articles = Articles(calls, stripe_settings.chosen_prices(options.stripe_prices))
-    return [_price(articles, one) for one in prices] + _webhook(calls, webhook_url)
+    made = [_price(articles, one) for one in prices] + _webhook(calls, webhook_url)
+    return [*made, stripe_portal.prepare(calls)]
 
 
 def _price(articles: Articles, price: Price) -> str:

@@ -106,7 +106,13 @@ class TestContract(PaymentsContract):
 
 def test_what_it_cannot_do_is_no_capability() -> None:
     missing = set(Capability) - Creem.capabilities
-    assert missing == {Capability.TRIALS, Capability.INVOICES, Capability.REFUND, Capability.CHARGE_SAVED}
+    assert missing == {
+        Capability.AMOUNT_OFF,
+        Capability.TRIALS,
+        Capability.INVOICES,
+        Capability.REFUND,
+        Capability.CHARGE_SAVED,
+    }
 
 
 def test_a_top_up_is_units_of_the_one_dollar_product(creem: Creem, vendor: CreemServer) -> None:
@@ -200,13 +206,13 @@ def test_a_tax_on_top_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_a_coupon_is_a_code_for_this_checkout_alone(creem: Creem, vendor: CreemServer) -> None:
-    coupon = Discount("FIVE", amount_off_micros=5_000_000, months=3)
+    coupon = Discount("TENTH", percent_off=10, months=3)
     creem.create_checkout(request_of("chk_1", discount=coupon))
     (discount,) = vendor.discounts.values()
     assert posts(vendor, "/v1/checkouts")[0]["discount_code"] == discount["code"]
-    assert "FIVE" not in discount["code"]
+    assert "TENTH" not in discount["code"]
     assert (discount["max_redemptions"], discount["applies_to_products"]) == (1, [PERSONAL])
-    assert (discount["type"], discount["amount"], discount["currency"]) == ("fixed", 500, "USD")
+    assert (discount["type"], discount["percentage"]) == ("percentage", 10)
     assert (discount["duration"], discount["duration_in_months"]) == ("repeating", 3)
 
 

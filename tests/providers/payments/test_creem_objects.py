@@ -104,6 +104,7 @@ def test_events_of_a_subscription(event_type: str, kind: PaymentKind) -> None:
         subscription_reference="sub_6pC2lNB6joCRQIZ1aMrTpi",
         created_at=datetime(2024, 10, 12, 11, 58, 45, 927_000, tzinfo=UTC),
         payment_reference="tran_5yMaWzAl3jxuGJMCOrYWwk",
+        checkout_key="cho_1",
     )
 
 
@@ -113,6 +114,12 @@ def test_a_completed_checkout_names_everything() -> None:
     assert found.checkout_reference == "ch_4l0N34kxo16AhRKUHFUuXr"
     assert found.subscription_reference == "sub_6pC2lNB6joCRQIZ1aMrTpi"
     assert found.payment_reference == "tran_5yMaWzAl3jxuGJMCOrYWwk"
+    assert found.checkout_key == "cho_1"
+    named = objects.event_of(event("checkout.completed", {**CHECKOUT, "metadata": {}, "request_id": "cho_2"}))
+    assert named.checkout_key == "cho_2"
+    for strange in (7, "", "x" * 201, None):
+        bad = {**CHECKOUT, "metadata": {"checkout": strange}, "request_id": strange}
+        assert objects.event_of(event("checkout.completed", bad)).checkout_key is None
     single = {key: value for key, value in CHECKOUT.items() if key != "subscription"} | {"order": None}
     bare = objects.event_of(event("checkout.completed", single))
     assert (bare.subscription_reference, bare.payment_reference) == (None, None)

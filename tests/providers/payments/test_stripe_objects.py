@@ -25,7 +25,9 @@ def read(raw: dict[str, Any]) -> Any:
 
 
 def paid(*invoices: dict[str, Any], trial_end: int = 0, charges: Any = (), disputes: Any = None) -> Any:
-    return objects.Receipts(list(charges), disputes or {}, plan_of).of_invoices(list(invoices), trial_end)
+    return objects.Receipts(
+        list(charges), {key: objects.Dispute(word) for key, word in (disputes or {}).items()}, plan_of
+    ).of_invoices(list(invoices), trial_end)
 
 
 def event(kind: str, told: dict[str, Any]) -> Any:
@@ -136,7 +138,7 @@ def test_a_fee_in_another_currency_is_not_told() -> None:
     ],
 )
 def test_disputes_are_open_won_or_lost(status: str, word: str) -> None:
-    assert objects.dispute_of({"status": status}) == word
+    assert objects.dispute_of({"status": status}).state == word
 
 
 def test_what_can_still_be_paid_has_a_page() -> None:

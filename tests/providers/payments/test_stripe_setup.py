@@ -33,12 +33,16 @@ def writes(vendor: StripeServer) -> list[str]:
 
 def test_it_makes_what_there_is_not_and_the_second_time_nothing(vendor: StripeServer) -> None:
     first = prepare(options_of(vendor.url), PRICES, HOOK)
-    assert writes(vendor) == [*["/v1/products", "/v1/prices"] * 2, "/v1/webhook_endpoints"]
-    assert all("made now" in line for line in first[:3])
+    assert writes(vendor) == [
+        *["/v1/products", "/v1/prices"] * 2,
+        "/v1/webhook_endpoints",
+        "/v1/billing_portal/configurations",
+    ]
+    assert all("made now" in line for line in [*first[:3], first[-1]])
     assert "STRIPE_WEBHOOK_SECRET=whsec_new" in first
     second = prepare(options_of(vendor.url), PRICES, HOOK)
     assert writes(vendor) == []
-    assert len(second) == 3
+    assert len(second) == 4
     assert all("there already" in line for line in second)
     assert "whsec" not in "\n".join(second)
     (endpoint,) = vendor.all("webhook_endpoint")
@@ -65,7 +69,7 @@ def test_an_endpoint_that_lacks_something_is_put_right(vendor: StripeServer, wro
     (endpoint,) = vendor.all("webhook_endpoint")
     endpoint |= wrong
     vendor.requests.clear()
-    (line,) = prepare(options_of(vendor.url), [], HOOK)
+    line, _ = prepare(options_of(vendor.url), [], HOOK)
     assert writes(vendor) == [f"/v1/webhook_endpoints/{endpoint['id']}"]
     assert "its secret is as before" in line
     assert tuple(vendor.all("webhook_endpoint")[0]["enabled_events"]) == EVENTS

@@ -11,10 +11,12 @@ import pytest
 import stripe as library
 
 from clawhaven.ports.payments import Price, VendorState
+from clawhaven.providers.payments import stripe_portal
 from clawhaven.providers.payments.signature import sign, verify
 from clawhaven.providers.payments.stripe import HEADER, Stripe
-from clawhaven.providers.payments.stripe_calls import API_VERSION
+from clawhaven.providers.payments.stripe_calls import API_VERSION, Calls
 from clawhaven.providers.payments.stripe_objects import EVENTS
+from clawhaven.providers.payments.stripe_portal import FEATURES
 from clawhaven.providers.payments.stripe_setup import prepare
 from tests.contracts.payments import START as LONG_AGO
 from tests.fakes.stripe_recorder import Recorder, shaped, strangers
@@ -164,9 +166,20 @@ def missed(c: Any) -> list[str]:
     return [one.id for one in reversed(c.v1.events.list(params=params).data)]
 
 
-def open_portal(c: Any) -> str:
-    made = c.v1.billing_portal.sessions.create(params={"customer": CUS, "return_url": "https://haven.example/billing"})
-    return str(made.url)
+def open_portal(c: Any, **more: Any) -> str:
+    c.v1.billing_portal.configurations.list(params={"active": True, **ALL})
+    params = {"customer": CUS, "return_url": "https://haven.example/billing", **more}
+    return str(c.v1.billing_portal.sessions.create(params=params).url)
+
+
+def read_long_invoice(c: Any) -> Any:
+    expand = ["subscription", "payment_intent.latest_charge.balance_transaction"]
+    found = c.v1.checkout.sessions.retrieve("cs_1", params={"expand": expand})
+    c.v1.invoices.list(params={"subscription": found.subscription.id, "expand": ["data.payments"], **ALL})
+    c.v1.charges.list(params={"customer": CUS, "expand": ["data.balance_transaction"], **ALL})
+    lines = list(c.v1.invoices.line_items.list("in_1", params=ALL).auto_paging_iter())
+    (whole,) = [one for one in lines if not one.parent.subscription_item_details.proration]
+    return [(when(whole.period.start), when(whole.period.end))]
 
 
 def running(c: Any) -> Any:
@@ -174,6 +187,18 @@ def running(c: Any) -> Any:
     return [(one.id, one.status, one.metadata["checkout"], one.customer) for one in found]
 
 
+def proration(number: int) -> Any:
+    (line,) = invoice()["lines"]["data"]
+    details = {**line["parent"]["subscription_item_details"], "proration": True}
+    return {**line, "id": f"il_{number}", "parent": {**line["parent"], "subscription_item_details": details}}
+
+
+PARTS = [proration(number) for number in range(12)]
+PORTAL = {
+    "object": "billing_portal.configuration", "id": "bpc_1", "active": True, "metadata": {"clawhaven": "portal"},
+    "features": FEATURES,
+}  # fmt: skip
+PAGE = shaped("billing_portal.session", url="https://billing.stripe.com/p/1")
 DEARER, CHEAPER = (Price("personal", "Personal", micros, "month") for micros in (59_000_000, 19_000_000))
 COMPLETE = {"status": "complete", "payment_status": "paid"}
 KEEPING = [
@@ -246,7 +271,39 @@ KEEPING = [
         "the portal",
         lambda p: p.portal_url(CUS, "https://haven.example/billing"),
         open_portal,
-        {"POST /v1/billing_portal/sessions": shaped("billing_portal.session", url="https://billing.stripe.com/p/1")},
+        {
+            "GET /v1/billing_portal/configurations": [{**PORTAL, "metadata": {}}],
+            "POST /v1/billing_portal/sessions": PAGE,
+        },
+    ),
+    Twin(
+        "the portal as the set-up made it",
+        lambda p: p.portal_url(CUS, "https://haven.example/billing"),
+        lambda c: open_portal(c, configuration="bpc_1"),
+        {"GET /v1/billing_portal/configurations": [PORTAL], "POST /v1/billing_portal/sessions": PAGE},
+    ),
+    Twin(
+        "an invoice of more lines than come with it",
+        lambda p: [(one.period_start, one.period_end) for one in p.fetch("cs_1").payments],
+        read_long_invoice,
+        {
+            "GET /v1/checkout/sessions/cs_1": session(**COMPLETE, mode="subscription", subscription=subscription()),
+            "GET /v1/invoices": [invoice(lines={"object": "list", "data": PARTS[:10], "has_more": True})],
+            "GET /v1/charges": [charge()],
+            "GET /v1/invoices/in_1/lines": [*PARTS, *invoice()["lines"]["data"]],
+        },
+    ),
+    Twin(
+        "renewals held back",
+        lambda p: p.pause(SUB),
+        lambda c: end(c, pause_collection={"behavior": "void"}),
+        {f"GET {ONE}": subscription(), f"POST {ONE}": subscription()},
+    ),
+    Twin(
+        "renewals collected again",
+        lambda p: p.resume(SUB),
+        lambda c: end(c, pause_collection=""),
+        {f"GET {ONE}": subscription(pause_collection={"behavior": "void"}), f"POST {ONE}": subscription()},
     ),
     Twin(
         "invoices and receipts",
@@ -293,6 +350,28 @@ def test_both_keep_alike(twin: Twin, tmp_path: Path) -> None:
     compare(twin, tmp_path)
 
 
+@pytest.mark.parametrize("known", [None, "with more in it"])
+def test_both_set_the_portal_up_alike(known: str | None, tmp_path: Path) -> None:
+    wrong = {**PORTAL, "features": {**FEATURES, "subscription_update": {"enabled": True}}}
+    where = "/v1/billing_portal/configurations"
+    answers = {f"GET {where}": [wrong] if known else [], f"POST {where}": PORTAL, f"POST {where}/bpc_1": PORTAL}
+    with Recorder(answers) as recorder:
+        options = options_of(recorder.url)
+        line = stripe_portal.prepare(Calls(recorder.url, options.stripe_secret_key.get_secret_value()))
+        sent = recorder.take()
+        c = library.StripeClient(KEY, base_addresses={"api": recorder.url})
+        c.v1.billing_portal.configurations.list(params={"active": True, **ALL})
+        if known:
+            c.v1.billing_portal.configurations.update("bpc_1", params={"features": FEATURES})
+        else:
+            params = {"features": FEATURES, "metadata": {"clawhaven": "portal"}}
+            c.v1.billing_portal.configurations.create(params=params)
+        wanted = recorder.take()
+    assert [one.asked for one in sent] == [one.asked for one in wanted]
+    assert [wrong for one in sent for wrong in strangers(one.verb, one.path, one.params)] == []
+    assert ("changed back" if known else "made now") in line
+
+
 @pytest.mark.parametrize("known", [None, "another version", "an event short"])
 def test_both_set_up_alike(known: str | None, tmp_path: Path) -> None:
     fields = {"id": "we_0", "url": HOOK, "api_version": API_VERSION, "enabled_events": list(EVENTS)}
@@ -303,6 +382,7 @@ def test_both_set_up_alike(known: str | None, tmp_path: Path) -> None:
     made = shaped("webhook_endpoint", id="we_1", url=HOOK, secret="whsec_new")
     answers = {
         "GET /v1/prices": [price()],
+        "GET /v1/billing_portal/configurations": [PORTAL],
         "GET /v1/webhook_endpoints": [shaped("webhook_endpoint", **fields)] if known else [],
         "POST /v1/webhook_endpoints": made,
         "GET /v1/webhook_endpoints/we_1": made,
@@ -321,6 +401,7 @@ def test_both_set_up_alike(known: str | None, tmp_path: Path) -> None:
             params = {"url": HOOK, "api_version": "2026-10-28.endive", "enabled_events": list(EVENTS)}
             more = {"description": "Clawhaven", "metadata": {"clawhaven": "webhook"}}
             c.v1.webhook_endpoints.retrieve(c.v1.webhook_endpoints.create(params=params | more).id)
+        c.v1.billing_portal.configurations.list(params={"active": True, **ALL})
         wanted = recorder.take()
     assert [one.asked for one in sent] == [one.asked for one in wanted]
     assert [wrong for one in sent for wrong in strangers(one.verb, one.path, one.params)] == []
