@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import patience
 from clawhaven.billing.models import Checkout, Receipt
 from clawhaven.billing.plans import Plan
 from clawhaven.core.errors import NotFound
@@ -186,12 +187,11 @@ def expire(db: Session, checkout_id: str, now: datetime) -> bool:
 
 
 def overdue(db: Session, now: datetime) -> list[Checkout]:
-    """Open checkouts that nobody paid within their life."""
-    return list(
-        db.scalars(
-            select(Checkout).where(Checkout.state == CheckoutState.OPEN, Checkout.created_at < now - LIFE).limit(200)
-        )
-    )
+    """Open checkouts that nobody paid within their life, those first that wait longest to be asked about."""
+    is_overdue = (Checkout.state == CheckoutState.OPEN, Checkout.created_at < now - LIFE)
+    turn = func.coalesce(Checkout.ask_at, Checkout.created_at)
+    query = select(Checkout).where(*is_overdue, patience.is_due(Checkout.ask_at, now))
+    return list(db.scalars(query.order_by(turn, Checkout.id).limit(200)))
 
 
 def receipts_of(db: Session, checkout_id: str) -> list[Receipt]:
@@ -236,7 +236,7 @@ def add_receipt(db: Session, checkout: Checkout, payment: VendorPayment, now: da
             is_new = False
     if payment.fee_micros is not None:
         receipt.fee_micros = payment.fee_micros
-    receipt.dispute = payment.dispute
+    receipt.dispute, receipt.dispute_due_at = payment.dispute, payment.dispute_due_at
     receipt.period_start_at, receipt.period_end_at = payment.period_start, payment.period_end
     db.flush()
     return receipt, is_new

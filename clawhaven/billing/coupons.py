@@ -132,6 +132,20 @@ def redeem(db: Session, coupon_id: str, account_id: str, checkout_id: str | None
     return True
 
 
+def count(db: Session, coupon_id: str, account_id: str, checkout_id: str, now: datetime) -> bool:
+    """This checkout has had the coupon's discount, whatever has become of the coupon since. True the first time; no
+    redemption is counted twice, and none of the account's other ones."""
+    db.execute(select(Coupon.id).where(Coupon.id == coupon_id).with_for_update())
+    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {"coupon_id": coupon_id, "account_id": account_id, "checkout_id": checkout_id, "created_at": now}
+    used = insert(Redemption).values(**values).on_conflict_do_nothing().returning(Redemption.account_id)
+    if db.execute(used).first() is None:
+        return False
+    taken = update(Coupon).where(Coupon.id == coupon_id).values(redeemed=Coupon.redeemed + 1)
+    db.execute(taken.execution_options(synchronize_session=False))
+    return True
+
+
 def release(db: Session, checkout_id: str) -> bool:
     """Nobody paid this checkout: the coupon redeemed with it can be used again. True the first time."""
     used = db.scalars(select(Redemption).where(Redemption.checkout_id == checkout_id)).first()

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
 from clawhaven.billing.models import CreditGrant
 from clawhaven.core.ids import new_id
 from clawhaven.ledger.entries import insert_once
+from clawhaven.ledger.models import LedgerEntry
 
 SOURCES = {"period": "included_credit", "coupon": "coupon", "operator": "credit"}
 """Where credit comes from, and the kind of its ledger entry."""
@@ -108,6 +109,45 @@ def take_back(db: Session, key: str, wallet_id: str, now: datetime, note: str) -
     return _take(db, row, wallet_id, now + timedelta(microseconds=1), now, note)
 
 
+def give_again(db: Session, key: str, wallet_id: str, now: datetime, note: str) -> int:
+    """Undo a `take_back` whose reason is gone, once; returns how much was given, in micro-dollars.
+
+    Zero when there is nothing to undo: no such grant, not taken back before its time, or its time is over meanwhile.
+    """
+    is_early = or_(CreditGrant.expires_at.is_(None), CreditGrant.expired_at < CreditGrant.expires_at)
+    is_running = or_(CreditGrant.expires_at.is_(None), CreditGrant.expires_at > now)
+    row = db.scalars(
+        select(CreditGrant)
+        .where(CreditGrant.key == key, CreditGrant.expired_at.is_not(None), is_early, is_running)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if row is None:
+        return 0
+    given, row.expired_micros, row.expired_at = row.expired_micros, 0, None
+    db.flush()
+    if given > 0:
+        ledger.credit(
+            db,
+            key=_key(db, "credit-again", row),
+            ledger_account_id=wallet_id,
+            amount_micros=given,
+            now=now,
+            kind=SOURCES[row.source],
+            source="credits",
+            ref=row.id,
+            note=note,
+        )
+    return given
+
+
+def _key(db: Session, what: str, row: CreditGrant) -> str:
+    """The name of the next entry of this kind about a grant: `what:id`, then `what:id:1` …"""
+    like = select(func.count()).select_from(LedgerEntry)
+    found = db.scalar(like.where(LedgerEntry.ref == row.id, LedgerEntry.idem_key.startswith(f"{what}:")))
+    return f"{what}:{row.id}" + (f":{found}" if found else "")
+
+
 def _end(db: Session, which: ColumnElement[bool], now: datetime) -> CreditGrant | None:
     """End a grant; None when it is over already, or there is none."""
     grant_id = db.scalar(
@@ -126,7 +166,7 @@ def _take(db: Session, row: CreditGrant, wallet_id: str, until: datetime, now: d
         return 0
     taken = ledger.debit_at_most(
         db,
-        key=f"credit-expired:{row.id}",
+        key=_key(db, "credit-expired", row),
         ledger_account_id=wallet_id,
         amount_micros=left,
         now=now,

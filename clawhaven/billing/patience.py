@@ -28,7 +28,7 @@ class Asked(Protocol):
 
 def wait_after(asks: int) -> timedelta:
     """So long after the `asks`-th time in vain: 10, 20, 40 minutes …, at most six hours. Pure."""
-    return min(LONGEST, FIRST * 2 ** min(max(asks, 1) - 1, 10))
+    return min(LONGEST, FIRST * (1 << min(max(asks, 1) - 1, 10)))
 
 
 def note_asked(db: Session, row: Asked, now: datetime) -> None:

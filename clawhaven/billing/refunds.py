@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import patience
 from clawhaven.billing.models import Receipt, Refund
 from clawhaven.core.errors import Conflict, Invalid, NotFound
 from clawhaven.core.ids import new_id
@@ -152,15 +153,10 @@ def overstated(db: Session, since: datetime) -> list[Receipt]:
 
 
 def left_over(db: Session, before: datetime) -> list[Refund]:
-    """Asked for before then, and not done."""
-    return list(
-        db.scalars(
-            select(Refund)
-            .where(Refund.state == RefundState.ASKED, Refund.created_at < before)
-            .order_by(Refund.created_at, Refund.id)
-            .limit(100)
-        )
-    )
+    """Asked for before then, and not done; one that was asked for in vain again is left out for a while."""
+    is_late = (Refund.state == RefundState.ASKED, Refund.created_at < before, patience.is_due(Refund.ask_at, before))
+    turn = func.coalesce(Refund.ask_at, Refund.created_at)
+    return list(db.scalars(select(Refund).where(*is_late).order_by(turn, Refund.id).limit(100)))
 
 
 def _done_of(db: Session, receipt_id: str) -> int:

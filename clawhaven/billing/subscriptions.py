@@ -6,9 +6,10 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from clawhaven.billing import patience
 from clawhaven.billing.models import Checkout, Cover, Subscription
 from clawhaven.core.ids import new_id
 from clawhaven.core.states import Machine
@@ -69,8 +70,10 @@ def mirror(
     if row.checked_at > now:
         return row
     row.is_ending, row.checked_at = vendor.cancel_at_period_end, now
+    patience.note_answered(row)
     row.period_start_at, row.period_end_at = vendor.current_period_start, vendor.current_period_end
     row.trial_end_at, row.pay_url = vendor.trial_end, vendor.pay_url
+    row.paused_at = (row.paused_at or now) if vendor.is_paused else None
     row.plan = plan or row.plan
     if vendor.amount_micros is not None:
         row.amount_micros = vendor.amount_micros
@@ -110,6 +113,7 @@ def _create(
         amount_micros=checkout.amount_micros if vendor.amount_micros is None else vendor.amount_micros,
         trial_end_at=vendor.trial_end,
         pay_url=vendor.pay_url,
+        paused_at=now if vendor.is_paused else None,
         created_at=now,
     )
     db.add(row)
@@ -169,18 +173,21 @@ def current_of(db: Session, account_id: str, plan_id: str | None = None) -> Subs
 
 
 def unchecked(
-    db: Session, before: datetime, limit: int, providers: Collection[str] | None = None
+    db: Session, providers: Collection[str], *, before: datetime, now: datetime, limit: int
 ) -> list[Subscription]:
-    """Subscriptions that may still change and whose vendor was not asked since then, longest ago first.
+    """Subscriptions of these vendors that may still change and were not answered for since `before`, longest ago first.
 
-    `providers`: only those of these vendors (the ones that are switched on).
+    Of at most `limit` each vendor has its share, and one that was asked about in vain comes more and more rarely:
+    what always fails keeps nobody else waiting.
     """
     wanted = select(Subscription).where(
-        Subscription.checked_at < before, Subscription.state != SubscriptionState.CANCELED
+        Subscription.checked_at < before,
+        Subscription.state != SubscriptionState.CANCELED,
+        patience.is_due(Subscription.ask_at, now),
     )
-    if providers is not None:
-        wanted = wanted.where(Subscription.provider.in_(providers))
-    return list(db.scalars(wanted.order_by(Subscription.checked_at, Subscription.id).limit(limit)))
+    turn = wanted.order_by(func.coalesce(Subscription.ask_at, Subscription.checked_at), Subscription.id).limit(limit)
+    found = [db.scalars(turn.where(Subscription.provider == name)).all() for name in sorted(providers)]
+    return patience.take_turns(found, limit)
 
 
 def of_checkout(db: Session, checkout_id: str) -> Subscription | None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger, metering
-from clawhaven.billing import dunning
+from clawhaven.billing import dunning, wallet
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Cover, CreditGrant, Dunning, Receipt, Refund, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
@@ -21,7 +21,7 @@ from clawhaven.core.money import format_usd
 from clawhaven.instances import states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State
-from clawhaven.ledger.models import LedgerEntry, LedgerPosting
+from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting
 from clawhaven.workflows.vendors import SETTLE, Difference
 
 FOLLOW, RESUME, REFUND = "follow", "resume", "refund"
@@ -204,10 +204,12 @@ def _wrong_refunds(db: Session) -> list[Difference]:
         .group_by(Receipt.checkout_id, Receipt.account_id)
         .subquery()
     )
+    # What came to us again is an entry of the same kind, the other way.
     booked = (
-        select(LedgerEntry.ref, sa.func.sum(LedgerPosting.amount_micros).label("amount"))
+        select(LedgerEntry.ref, (-sa.func.sum(LedgerPosting.amount_micros)).label("amount"))
         .join(LedgerPosting, LedgerPosting.entry_id == LedgerEntry.id)
-        .where(LedgerEntry.kind == "refund", LedgerPosting.amount_micros > 0)
+        .join(LedgerAccount, LedgerAccount.id == LedgerPosting.ledger_account_id)
+        .where(LedgerEntry.kind == "refund", LedgerAccount.kind == wallet.KIND)
         .group_by(LedgerEntry.ref)
         .subquery()
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import directory
 from clawhaven.billing import wallet
 from clawhaven.billing.models import Receipt
 from clawhaven.context import Context
@@ -14,6 +15,7 @@ from clawhaven.core.money import format_usd
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.notices import kinds, outbox
+from clawhaven.ports.payments import Capability
 from clawhaven.workflows import access, letters, lifecycle
 
 
@@ -27,13 +29,59 @@ def alert(db: Session, ctx: Context, receipts: Sequence[Receipt]) -> None:
         return
     for key in sorted(keys.keys() - outbox.known(db, keys)):
         one, amount = keys[key], format_usd(keys[key].amount_micros)
-        what = f"is disputed ({one.dispute})" if one.dispute else "was given back in full"
+        who = directory.get(db, one.account_id).user.email
+        what = _VERDICTS.get(one.dispute, one.dispute) if one.dispute else "was given back in full"
         text = (
-            f"The payment {one.reference} of {amount} at {one.provider} {what}.\n\nAccount: {one.account_id}\n"
-            "What the assistants do is set by SUSPEND_ON_DISPUTE and SUSPEND_ON_REFUND. Answer a dispute on the"
-            f" vendor's own site.\n\nSee {ctx.settings.base_url}/admin\n"
+            f"A payment of {amount} by {who} {what}.\n\n"
+            f"Customer: {who}\nAmount: {amount}\n{_deadline(one)}"
+            f"Payment: {one.reference} at {one.provider}, of {one.created_at:%Y-%m-%d}\n"
+            f"Account: {ctx.settings.base_url}/admin/accounts/{one.account_id}\n\n{_consequence(ctx, one)}\n"
         )
-        letters.post_to(db, ctx, key, kinds.alert(f"A payment of {amount} {what}", text), ctx.settings.support_address)
+        letter = kinds.alert(f"A payment of {amount} {what}: {who}"[:200], text)
+        letters.post_to(db, ctx, key, letter, ctx.settings.support_address)
+
+
+_VERDICTS = {
+    "open": "is disputed at their bank",
+    "won": "was disputed, and the dispute is won",
+    "lost": "was disputed, and the dispute is lost",
+}
+_NOTHING = "Nothing is suspended"
+
+
+def _deadline(receipt: Receipt) -> str:
+    if receipt.dispute != "open":
+        return ""
+    if receipt.dispute_due_at is None:
+        return f"Answer by: {receipt.provider} does not tell; look there today\n"
+    return f"Answer by: {kinds.moment(receipt.dispute_due_at)}\n"
+
+
+def _consequence(ctx: Context, receipt: Receipt) -> str:
+    """What happens now by the operator's settings, and what is left to do."""
+    settings = ctx.settings
+    if receipt.dispute == "won":
+        return "The money is ours. What was suspended, set aside or held back for it goes on by itself."
+    if receipt.dispute == "lost":
+        down = "A plan's assistants stay suspended until its next payment" if settings.suspend_on_dispute else _NOTHING
+        return f"The money is gone, and booked so. {down}. Renewals go on: end the subscription if they should not."
+    if receipt.dispute is None:
+        down = "A plan's assistants are suspended" if settings.suspend_on_refund else _NOTHING
+        return f"{down} (SUSPEND_ON_REFUND)."
+    answer = f"Answer it on {receipt.provider}'s own site; without an answer it is lost."
+    if not settings.suspend_on_dispute:
+        return f"{answer} {_NOTHING} (SUSPEND_ON_DISPUTE)."
+    provider = ctx.payments.get(receipt.provider)
+    can_pause = provider is not None and Capability.PAUSE in provider.capabilities
+    charged = (
+        "no renewal is charged"
+        if can_pause
+        else f"but {receipt.provider} goes on charging renewals, which cannot be stopped from here: pause them there"
+    )
+    return (
+        f"{answer} Meanwhile a plan's assistants are suspended and {charged}; a top-up is set aside"
+        " (SUSPEND_ON_DISPUTE)."
+    )
 
 
 def of_topups(db: Session, ctx: Context, account_id: str | None = None) -> list[Receipt]:

@@ -55,7 +55,9 @@ def look_over(ctx: Context) -> list[Difference]:
         except Exception:
             log.exception("a look at the money broke", look=look.__name__)
             found.append(Difference(look.__name__, "this look broke", "none; see the log"))
-    return found
+    # A vendor that is away is one line, however many looks met it.
+    away = {one.subject: one for one in reversed(found) if one.repair == vendors.AWAY}
+    return [one for one in found if one.repair != vendors.AWAY or one is away[one.subject]]
 
 
 def repair(ctx: Context, found: Sequence[Difference], actor: str = ACTOR) -> list[Difference]:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions
-from clawhaven.billing import checkouts, inbox, subscriptions, waitlist
+from clawhaven.billing import checkouts, inbox, patience, subscriptions, waitlist
 from clawhaven.billing.models import InboxEvent, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
@@ -191,10 +191,13 @@ def _paid_but_failed(ctx: Context) -> list[Finding]:
 
 def _subscriptions_to_check(ctx: Context) -> list[Finding]:
     """Ask the vendor about subscriptions not looked at for an hour, so many each round."""
-    before, found = ctx.clock.now() - timedelta(hours=1), []
+    now, found = ctx.clock.now(), []
     with ctx.db.tx() as db:
-        for subscription in subscriptions.unchecked(db, before, SUBSCRIPTIONS_A_ROUND, providers=set(ctx.payments)):
-            payments.ask_settle(db, ctx, subscription.checkout_id)
+        for row in subscriptions.unchecked(
+            db, set(ctx.payments), before=now - timedelta(hours=1), now=now, limit=SUBSCRIPTIONS_A_ROUND
+        ):
+            patience.note_asked(db, row, now)
+            payments.ask_settle(db, ctx, row.checkout_id)
         away = (
             select(Subscription.provider, func.count())
             .where(Subscription.provider.not_in(ctx.payments), Subscription.state != SubscriptionState.CANCELED)
@@ -207,7 +210,8 @@ def _subscriptions_to_check(ctx: Context) -> list[Finding]:
 
 
 def _unfinished_inbox(ctx: Context) -> list[Finding]:
-    """Events that were not applied: asked for again; after a day for the last time, then told and ignored."""
+    """Events that were not applied: asked for again; after a day for the last time, then told and ignored. Not those
+    whose vendor is away: they wait for it."""
     now, found, lost = ctx.clock.now(), [], []
     with ctx.db.read() as db:
         rows = [db.get_one(InboxEvent, row_id) for row_id in inbox.left_over(db, now - PATIENCE)]
@@ -215,9 +219,9 @@ def _unfinished_inbox(ctx: Context) -> list[Finding]:
         workflow_id = f"event:{row.provider}:{row.event_id}"
         if not engine.is_over(ctx, workflow_id):
             continue
-        is_old = row.received_at < now - EVENT_LIFE
+        why = engine.last_word(ctx, workflow_id) or "it broke; see the log"
+        is_old = row.received_at < now - EVENT_LIFE and not why.startswith(payments.AWAY)
         if is_old and row.note:
-            why = engine.last_word(ctx, workflow_id) or "it broke; see the log"
             lost.append((row, f"not applied within a day: {why}"))
             found.append(
                 Finding(row.event_id, "a payment event could not be applied for a day", "the operator was told")
@@ -226,6 +230,9 @@ def _unfinished_inbox(ctx: Context) -> list[Finding]:
         with ctx.db.tx() as db:
             if is_old:
                 inbox.note(db, row.id, "asked for a last time")
+            known = db.get_one(InboxEvent, row.id)
+            known.asks = 0 if is_old else known.asks
+            patience.note_asked(db, known, now)
             payments.ask(db, ctx, row, again=str(int(now.timestamp())))
         found.append(Finding(row.event_id, "a payment event was not applied", "asked for again"))
     if lost:
@@ -265,9 +272,10 @@ def _unsent_letters(ctx: Context) -> list[Finding]:
 
 def _old_checkouts(ctx: Context) -> list[Finding]:
     """Nobody paid within a day: the vendor is asked one last time, then the draft goes and its place is free."""
-    found = []
+    now, found = ctx.clock.now(), []
     with ctx.db.tx() as db:
-        for checkout in checkouts.overdue(db, ctx.clock.now()):
+        for checkout in checkouts.overdue(db, now):
+            patience.note_asked(db, checkout, now)
             payments.ask_settle(db, ctx, checkout.id, is_overdue=True)
             found.append(Finding(checkout.id, "not paid within a day", "the vendor is asked, then it expires"))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import refunds
+from clawhaven.billing import patience, refunds
 from clawhaven.billing.models import Receipt, Refund
 from clawhaven.billing.refunds import RefundState
 from clawhaven.context import Context
@@ -145,6 +145,7 @@ def ask_again(ctx: Context) -> int:
     idle = [row for row in late if engine.is_over(ctx, f"refund:{row.id}")]
     for row in idle:
         with ctx.db.tx() as db:
+            patience.note_asked(db, db.get_one(Refund, row.id), now)
             _enqueue(db, ctx, row, f"refund:{row.id}:{int(now.timestamp())}")
     return len(idle)
 

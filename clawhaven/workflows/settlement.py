@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts, coupons, credits, customers, refunds, subscriptions
+from clawhaven.billing import checkouts, coupons, credits, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
@@ -22,7 +22,18 @@ from clawhaven.ledger import entries
 from clawhaven.metering import prices
 from clawhaven.notices import kinds
 from clawhaven.ports.payments import VendorPayment, VendorState
-from clawhaven.workflows import access, balance, disputes, dunning, letters, lifecycle, ownkey, provision
+from clawhaven.workflows import (
+    access,
+    balance,
+    disputes,
+    dunning,
+    letters,
+    lifecycle,
+    ownkey,
+    provision,
+    renewals,
+    returns,
+)
 from clawhaven.workflows import checkout as signups
 
 ACTOR = "workflow:settlement"
@@ -41,7 +52,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
     # Assistants first, then their agreement, their grants, the ledger: everybody who locks does so in this order.
     _hold(db, checkout)
-    news = [_note(db, ctx, checkout, payment, now) for payment in seen.payments]
+    news = [_note(db, checkout, payment, asked_at or now, now) for payment in seen.payments]
     outcome = _settle_checkout(db, ctx, checkout, seen, now)
     subscription = None
     if seen.subscription is not None:
@@ -50,6 +61,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
         subscription = subscriptions.mirror(db, checkout, seen.subscription, asked_at or now, told)
         apply_plan(db, ctx, subscription, now)
         dunning.follow(db, ctx, subscription)
+        renewals.decide(db, ctx, subscription)
         if unwanted_receipts(db, subscription) or _is_for_nothing(db, subscription):
             outcome = UNWANTED
     else:
@@ -59,7 +71,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     if subscription is not None:
         _grant_credit(db, ctx, subscription, seen.payments, now)
         for one in news:
-            _take_credit_back(db, ctx, subscription, one.receipt, now)
+            _move_credit(db, ctx, subscription, one, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
 
@@ -76,35 +88,23 @@ def _hold(db: Session, checkout: Checkout) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What is to be booked of a payment: all of it (`is_new`), and what was given back since the last look."""
+    """What is to be booked of a payment: all of it (`is_new`), and what was given back since the last look (below
+    zero: came to us again)."""
 
     receipt: Receipt
     is_new: bool
-    given_back_micros: int
+    moved_micros: int
 
 
-def _note(db: Session, ctx: Context, checkout: Checkout, payment: VendorPayment, now: datetime) -> _News:
+def _note(db: Session, checkout: Checkout, payment: VendorPayment, asked_at: datetime, now: datetime) -> _News:
     receipt, is_new = checkouts.add_receipt(db, checkout, payment, now)
-    told, booked = min(payment.refunded_micros, receipt.amount_micros), receipt.refunded_micros
-    if told < booked:
-        # Rare, and not ours to decide: the customer may have been told, and what was a debt may be paid.
-        text = f"{format_usd(booked)} of {receipt.reference} ({checkout.provider}, account {receipt.account_id}) are"
-        text += (
-            f" booked as given back; the vendor now says {format_usd(told)}. If a refund failed there, correct it.\n"
-        )
-        letter = kinds.alert("A refund was taken back at the vendor", text)
-        letters.post_to(db, ctx, f"refund-undone:{receipt.id}:{booked}:{told}", letter, ctx.settings.support_address)
-        refunds.undo(db, receipt, told, now)
-    receipt.refunded_micros = max(told, booked)
-    db.flush()
-    return _News(receipt, is_new, receipt.refunded_micros - booked)
+    return _News(receipt, is_new, returns.note(db, receipt, payment, asked_at, now))
 
 
 def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, now: datetime) -> None:
     if news.is_new and news.receipt.amount_micros > 0:
         _book_payment(db, ctx, checkout, news.receipt, now)
-    if news.given_back_micros > 0:
-        _book_refund(db, ctx, checkout, news.receipt, news.given_back_micros, now)
+    returns.book(db, ctx, checkout, news.receipt, news.moved_micros, _title(ctx, checkout.plan))
 
 
 def unwanted_receipts(db: Session, subscription: Subscription) -> list[Receipt]:
@@ -148,9 +148,12 @@ def _deleted_at(assistants: list[Instance]) -> datetime | None:
 def _settle_checkout(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, now: datetime) -> str:
     outcome = seen.checkout_state
     if outcome == "paid":
-        checkouts.complete(db, checkout.id, now)
+        is_new = checkouts.complete(db, checkout.id, now)
         if checkout.instance_id and not _begin(db, ctx, checkout, now):
             return UNWANTED
+        if is_new and checkout.coupon_id is not None:
+            # Released when the page expired; who paid it all the same has had what it takes off.
+            coupons.count(db, checkout.coupon_id, checkout.account_id, checkout.id, now)
     elif outcome in ("expired", "cancelled"):
         if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout.id, now):
             checkout.last_outcome = "cancelled"
@@ -197,41 +200,6 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receip
     letters.post(db, ctx, f"receipt:{key}", letter, checkout.account_id)
 
 
-def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, amount: int, now: datetime) -> None:
-    """What the vendor has given back since the last look. The part of a top-up that was spent becomes a debt."""
-    wallet = access.wallet_of(db, ctx, checkout.account_id)
-    key = f"{receipt.provider}:{receipt.reference}:{receipt.refunded_micros}"
-    note = "Payment lost in a dispute" if receipt.dispute == "lost" else "Money returned"
-    if checkout.kind == Kind.SUBSCRIPTION:
-        entries.credit(
-            db,
-            key=f"unplan:{key}",
-            kind="plan_returned",
-            source="subscription_revenue",
-            ledger_account_id=wallet,
-            amount_micros=amount,
-            now=now,
-            ref=checkout.id,
-            note=note if receipt.dispute == "lost" else f"{_title(ctx, checkout.plan)} taken back",
-        )
-    entries.debit(
-        db,
-        key=f"refund:{key}",
-        kind="refund",
-        to="payments",
-        ledger_account_id=wallet,
-        amount_micros=amount,
-        now=now,
-        ref=checkout.id,
-        note=note,
-        below_floor=True,
-    )
-    given = format_usd(amount)
-    audit.record(
-        db, now, f"provider:{checkout.provider}", "payment.returned", checkout.id, checkout.account_id, amount=given
-    )
-
-
 def _begin(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> bool:
     """Provision what was paid for, once. False when it was given up before the money came."""
     instance = lifecycle.locked(db, checkout.instance_id or "")
@@ -258,13 +226,15 @@ def apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datet
     """Bring the assistants of a subscription whose plan changed at the vendor to that plan's limits."""
     for instance_id in subscriptions.covered(db, subscription.id):
         instance = lifecycle.locked(db, instance_id)
-        if instance.plan == subscription.plan or instance.deletion_asked_at is not None:
+        if instance.plan == subscription.plan:
             continue
         before, instance.plan = instance.plan, subscription.plan
         db.flush()
         audit.record(
             db, now, ACTOR, "instance.plan", instance_id, instance.account_id, before=before, after=subscription.plan
         )
+        if instance.deletion_asked_at is not None:
+            continue  # noted all the same: reconciling asks whether a plan was changed
         _follow_vendor(db, ctx, instance, now)
         if instance.proxy_key and instance.state in (State.ACTIVE, State.SUSPENDED):
             access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
@@ -324,13 +294,17 @@ def _grant_credit(
         given_until = max(filter(None, (given_until, payment.period_end or begun)))
 
 
-def _take_credit_back(db: Session, ctx: Context, subscription: Subscription, receipt: Receipt, now: datetime) -> None:
-    """What is left of a period's credit goes with the period's money."""
-    if receipt.period_start_at is None or not 0 < receipt.amount_micros <= receipt.refunded_micros:
+def _move_credit(db: Session, ctx: Context, subscription: Subscription, news: _News, now: datetime) -> None:
+    """What is left of a period's credit goes with the period's money, and comes with it again."""
+    receipt = news.receipt
+    if receipt.period_start_at is None:
         return
     wallet_id = access.wallet_of(db, ctx, subscription.account_id)
     key = _period_key(subscription, receipt.period_start_at)
-    credits.take_back(db, key, wallet_id, now, "Usage credit of a period whose payment was returned")
+    if 0 < receipt.amount_micros <= receipt.refunded_micros:
+        credits.take_back(db, key, wallet_id, now, "Usage credit of a period whose payment was returned")
+    elif news.moved_micros < 0:
+        credits.give_again(db, key, wallet_id, now, "Usage credit of a period whose payment came to us again")
 
 
 def _period_key(subscription: Subscription, begun: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,15 +11,21 @@ from sqlalchemy import and_, or_, select
 
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout, Subscription
+from clawhaven.billing.patience import take_turns
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
 from clawhaven.core.audit import AuditEntry
+from clawhaven.core.money import format_usd
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.payments import Capability, ListedSubscription
+from clawhaven.ports.payments import Capability, ListedSubscription, VendorSubscription
+from clawhaven.workflows import renewals
 from clawhaven.workflows.reconcile import Finding
 
 YOUNG = timedelta(minutes=5)
 """What began so lately is on its way."""
+
+ROUNDING = timedelta(seconds=1)
+"""Vendors keep whole seconds or milliseconds."""
 
 UNANSWERED = timedelta(hours=24)
 """A subscription whose vendor has not answered for it so long needs a person."""
@@ -32,6 +38,9 @@ MOST_CHECKOUTS = 50
 
 REPAIRED = (timedelta(hours=26), timedelta(hours=1))
 """A repair that was done between these times ago (the last nightly one, not the one just asked for) should be seen."""
+
+AWAY = "none; asked again next time"
+"""The repair of a vendor that does not answer."""
 
 SETTLE = "settle"
 REPAIR_ACTION = "money.settle"
@@ -69,9 +78,10 @@ def compare_subscriptions(ctx: Context) -> list[Difference]:
             known = {row.reference: row for row in rows}
             keys = {one.checkout_key for one in listed if one.checkout_key and one.reference not in known}
             opened = {row.id: row for row in db.scalars(select(Checkout).where(Checkout.id.in_(keys)))}
+            disputed = renewals.disputed_checkouts(db, ctx, name)
         taken = {row.checkout_id for row in known.values()}
         found += [_unknown(name, one, opened, taken) for one in listed if one.reference not in known]
-        found += _otherwise(ctx.clock.now(), name, listed, known)
+        found += _otherwise(ctx, name, listed, known, disputed)
     return _doubt(ctx, found)
 
 
@@ -84,9 +94,10 @@ def find_paid_checkouts(ctx: Context) -> list[Difference]:
             or_(Checkout.state == CheckoutState.OPEN, late),
             Checkout.reference.is_not(None),
             Checkout.created_at < now - YOUNG,
-            Checkout.provider.in_(list(ctx.payments)),
         )
-        rows = list(db.scalars(query.order_by(Checkout.created_at.desc(), Checkout.id).limit(MOST_CHECKOUTS)))
+        query = query.order_by(Checkout.created_at.desc(), Checkout.id).limit(MOST_CHECKOUTS)
+        groups = [db.scalars(query.where(Checkout.provider == name)).all() for name in ctx.payments]
+    rows = take_turns(groups, MOST_CHECKOUTS)
     silent: set[str] = set()
     for row in rows:
         if row.provider in silent:
@@ -140,7 +151,7 @@ def _without_vendor(ctx: Context) -> list[Difference]:
 
 
 def _silent(name: str, error: ProviderError) -> Difference:
-    return Difference(name, f"the vendor could not be asked: {error.message}", "none; asked again next time")
+    return Difference(name, f"the vendor could not be asked: {error.message}", AWAY)
 
 
 def _unknown(name: str, one: ListedSubscription, opened: Mapping[str, Checkout], taken: set[str]) -> Difference:
@@ -156,19 +167,26 @@ def _unknown(name: str, one: ListedSubscription, opened: Mapping[str, Checkout],
 
 
 def _otherwise(
-    now: datetime, name: str, listed: Iterable[ListedSubscription], known: Mapping[str, Subscription]
+    ctx: Context,
+    name: str,
+    listed: Iterable[ListedSubscription],
+    known: Mapping[str, Subscription],
+    disputed: Collection[str],
 ) -> list[Difference]:
-    """Subscriptions that we know, and that the vendor sees in another state or no more."""
-    there = {one.reference: one.state for one in listed}
+    """Subscriptions that we know, and that the vendor sees otherwise or no more."""
+    now, there = ctx.clock.now(), {one.reference: one for one in listed}
     found = []
     for reference, row in sorted(known.items()):
-        state = there.get(reference)
+        one = there.get(reference)
+        state = one.state if one is not None else None
         if row.state == SubscriptionState.CANCELED:
             if state is not None:
                 problem = f"ended here and still {state} at {name}: the customer may go on paying"
                 found.append(Difference(row.id, problem, "none; cancel it at the vendor", account_id=row.account_id))
-        elif state == row.state or row.created_at > now - YOUNG:
+        elif row.created_at > now - YOUNG:
             continue
+        elif one is not None and state == row.state:
+            found += _in_detail(ctx, name, row, one.seen, is_disputed=row.checkout_id in disputed)
         elif state is not None and state not in set(SubscriptionState):
             problem = f'{row.state} here and "{state}" at {name}, a state we do not know'
             repair = "none; look at the vendor what it means, and tell the developers"
@@ -180,6 +198,42 @@ def _otherwise(
             problem = f"{row.state} here and {state or 'ended'} at {name}"
             found.append(_settle(row.id, problem, row.checkout_id, row.account_id))
     return found
+
+
+def _in_detail(
+    ctx: Context, name: str, row: Subscription, seen: VendorSubscription | None, *, is_disputed: bool
+) -> list[Difference]:
+    """What else of a subscription the vendor sees otherwise: period, plan and price, its end, whether it collects."""
+    if seen is None:
+        return []
+    told = []
+    here, there = (row.period_start_at, row.period_end_at), (seen.current_period_start, seen.current_period_end)
+    if any(abs(mine - theirs) > ROUNDING for mine, theirs in zip(here, there, strict=True)):
+        told.append(f"its period is {_span(*here)} here and {_span(*there)} at {name}")
+    if seen.amount_micros is not None and seen.amount_micros != row.amount_micros:
+        told.append(f"{format_usd(row.amount_micros)} here and {format_usd(seen.amount_micros)} at {name}")
+    if seen.plan is not None and seen.plan in ctx.plans and seen.plan != row.plan:
+        told.append(f"the plan {row.plan} here and {seen.plan} at {name}")
+    if seen.cancel_at_period_end != row.is_ending:
+        ends = ("goes on", "ends with its period")
+        told.append(f"it {ends[row.is_ending]} here and {ends[seen.cancel_at_period_end]} at {name}")
+    if row.held_at is not None and seen.is_paused != is_disputed:
+        told.append(
+            f"its renewals are {'held back though nothing' if seen.is_paused else 'charged though it'} is disputed"
+        )
+    if told and row.checked_at < ctx.clock.now() - UNANSWERED:
+        problem = f"{'; '.join(told)}; {name} has not answered for it for a day"
+        return [Difference(row.id, problem, "none; look for it at the vendor", account_id=row.account_id)]
+    if told:
+        return [_settle(row.id, "; ".join(told), row.checkout_id, row.account_id)]
+    if seen.is_paused and row.held_at is None:
+        problem = f"{name} charges no renewals of it, and that was not asked for from here"
+        return [Difference(row.id, problem, "none; resume it there if it should be paid", account_id=row.account_id)]
+    return []
+
+
+def _span(start: datetime, end: datetime) -> str:
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
 
 
 def _settle(subject: str, problem: str, checkout_id: str, account_id: str) -> Difference:

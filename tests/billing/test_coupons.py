@@ -169,3 +169,16 @@ def test_what_the_vendor_is_told(db: Database) -> None:
         assert coupons.as_discount(coupons.get(tx, "AMT")) == Discount("AMT", amount_off_micros=5_000_000, months=None)
         with pytest.raises(ValueError, match="CRE"):
             coupons.as_discount(coupons.get(tx, "CRE"))
+
+
+def test_who_paid_with_it_after_all_is_counted_once_whatever_became_of_it(db: Database) -> None:
+    with db.tx() as tx:
+        ada, bob = (signup.register(tx, f"{name}@example.com", NOW).account.id for name in ("ada", "bob"))
+        coupons.create(tx, "LATE", "percent", 50, now=NOW, max_redemptions=1)
+        assert coupons.redeem(tx, "LATE", ada, "cho_1", NOW)
+        assert not coupons.count(tx, "LATE", ada, "cho_1", NOW), "never released: it is counted already"
+        assert coupons.release(tx, "cho_1")
+        assert coupons.redeem(tx, "LATE", bob, "cho_2", NOW)
+        coupons.disable(tx, "LATE", NOW)
+        assert [coupons.count(tx, "LATE", ada, "cho_1", NOW) for _ in range(3)] == [True, False, False]
+        assert coupons.get(tx, "LATE").redeemed == 2, "one more than it was made for: both have had it"

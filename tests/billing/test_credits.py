@@ -208,6 +208,25 @@ def test_credit_that_rolls_over_is_taken_back_as_far_as_the_older_is_spent(purse
     assert purse.balance() == 50
 
 
+def test_what_was_taken_back_is_given_again_once_and_ends_as_ever(purse: Purse) -> None:
+    def again(key: str, at: datetime) -> int:
+        with purse.db.tx() as tx:
+            return credits.give_again(tx, key, purse.id, at, "It was paid after all") // DOLLAR
+
+    purse.grant("p", 10, NOW, NOW + 30 * DAY)
+    purse.use(4, NOW + DAY)
+    assert again("p", NOW + DAY) == 0, "nothing was taken"
+    for day in (2, 3):
+        assert purse.take_back("p", NOW + day * DAY) == 6
+        assert [again("p", NOW + day * DAY), again("p", NOW + day * DAY)] == [6, 0]
+    assert purse.expire(NOW + 30 * DAY) == [6]
+    assert again("p", NOW + 30 * DAY) == 0, "its time is over"
+    assert again("q", NOW) == 0
+    purse.grant("ever", 5, NOW, None)
+    assert purse.take_back("ever", NOW + 2 * DAY) == 5
+    assert again("ever", NOW + 400 * DAY) == 5
+
+
 def test_credit_is_taken_back_without_what_is_held_or_gone(purse: Purse) -> None:
     purse.grant("p", 10, NOW, NOW + 30 * DAY)
     purse.use(3, NOW + DAY, kind="correction")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clawhaven.billing import subscriptions
-from clawhaven.billing.models import Checkout
+from clawhaven.billing import patience, subscriptions
+from clawhaven.billing.models import Checkout, Subscription
 from clawhaven.billing.subscriptions import MACHINE, SubscriptionState
 from clawhaven.ports.payments import VendorSubscription
 from tests.workflows.scene import Scene
@@ -45,6 +46,28 @@ def test_any_order_of_states_ends_where_the_moves_allow(scene: Scene, words: lis
         assert stored is not None
         assert stored.state == expected
         assert stored.reference == begun.checkout.id
+
+
+def test_of_two_vendors_the_small_one_has_its_turn(scene: Scene) -> None:
+    account_id = scene.sign_up().owner.account.id
+    with scene.ctx.db.tx() as db:
+        for number in range(30):
+            name, terms = f"{number:02}", {"account_id": account_id, "plan": "personal", "created_at": NOW}
+            terms["provider"] = "small" if number == 29 else "large"
+            db.add(Checkout(id=f"cho_{name}", amount_micros=1, state="completed", reference=f"r{name}", **terms))
+            db.flush()
+            times = dict.fromkeys(("period_start_at", "period_end_at"), NOW)
+            times["checked_at"] = NOW + timedelta(seconds=number)
+            terms |= {"id": f"sub_{name}", "checkout_id": f"cho_{name}", "reference": name}
+            db.add(Subscription(state="active", **terms, **times))
+    late = NOW + timedelta(hours=2)
+    with scene.ctx.db.tx() as db:
+        ask = functools.partial(subscriptions.unchecked, db, before=late, now=late, limit=3)
+        assert [row.reference for row in ask({"large", "small", "none"})] == ["00", "29", "01"]
+        for row in ask({"large"}):
+            patience.note_asked(db, row, late)
+        assert [row.reference for row in ask({"large", "small"})] == ["03", "29", "04"]
+        assert ask(set()) == []
 
 
 @pytest.mark.parametrize("state", list(SubscriptionState))

@@ -14,6 +14,8 @@ from clawhaven.billing.wallet import Auto, Level
 from clawhaven.core.errors import PaymentRequired
 from clawhaven.instances import states
 from clawhaven.instances.states import Reason
+from clawhaven.notices import outbox
+from clawhaven.notices.models import Notice
 from clawhaven.workflows import access, balance, disputes, settlement, topups
 from tests.workflows.scene import Scene
 
@@ -33,6 +35,28 @@ def test_each_turn_is_told_once(scene: Scene) -> None:
                 disputes.alert(db, scene.ctx, [receipt])
     assert scene.count("notice", "kind = 'alert'") == 3
     assert scene.count("notice", f"recipient = '{scene.ctx.settings.support_address}'") == 3
+
+
+def test_the_operator_reads_who_how_much_until_when_and_where(scene: Scene) -> None:
+    begun = scene.live()
+    (payment,) = scene.vendor.fetch(scene.reference(begun)).payments
+    scene.vendor.dispute(payment.reference, "open")
+    scene.settle(begun)
+    due = scene.ctx.clock.now() + timedelta(days=7)
+    with scene.ctx.db.read() as db:
+        (row,) = db.query(Notice).filter_by(kind="alert")
+        text, subject = scene.ctx.keys.open(row.sealed_text, outbox.PURPOSE), row.subject
+    assert subject == "A payment of $29.00 is disputed at their bank: ada@example.com"
+    for part in (
+        "Customer: ada@example.com\nAmount: $29.00\n",
+        f"Answer by: {due.day} {due:%B %Y}",
+        f"/admin/accounts/{begun.owner.account.id}\n",
+        "no renewal is charged",
+    ):
+        assert part in text, text
+    scene.vendor.dispute(payment.reference, "won")
+    scene.settle(begun)
+    assert scene.count("notice", "kind = 'alert' AND subject LIKE '%the dispute is won:%'") == 1
 
 
 class Payer:

@@ -122,9 +122,9 @@ def test_a_vendor_that_is_down_hides_nothing_else(scene: Scene, monkeypatch: pyt
         raise ProviderError("it is closed today")
 
     _vendor(scene, monkeypatch, list_subscriptions=refuse, fetch=refuse)
-    found = looked(scene)
-    assert set(found) == {"sandbox"}
-    assert "it is closed today" in found["sandbox"].problem
+    (one,) = money.look_over(scene.ctx)
+    assert (one.subject, one.is_safe) == ("sandbox", False)
+    assert "it is closed today" in one.problem
     monkeypatch.setattr(money, "LOOKS", (refuse, *bookkeeping.LOOKS))
     assert [one.problem for one in money.look_over(scene.ctx)] == ["this look broke"]
 

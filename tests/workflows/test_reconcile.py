@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from clawhaven.billing import checkouts, subscriptions, waitlist
+from clawhaven.billing import checkouts, patience, subscriptions, waitlist
 from clawhaven.billing.models import Checkout, InboxEvent, Subscription
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
@@ -158,6 +158,7 @@ def test_an_event_that_fails_for_a_day_is_tried_once_more_then_told_once(scene: 
     assert sorted(of_events(scene).values()) == ["asked for again"] * events
     assert of_events(scene) == {}, "the last try is under way"
     workflow_states(scene, "event:%", "ERROR")
+    scene.ctx.clock.advance(patience.FIRST + reconcile.PATIENCE)
     assert sorted(of_events(scene).values()) == ["the operator was told"] * events
     assert (
         scene.count("payment_event", "state = 'ignored' AND note LIKE 'not applied within a day: it broke%'") == events
@@ -212,6 +213,72 @@ def test_a_vendor_that_is_switched_off_starves_nobody(stage: Scene) -> None:
     assert (told.subject, told.problem) == ("gone", "sells 201 subscriptions and is not in PAYMENTS")
     assert stage.count("workflow_status", "name = 'settle'") == 1
     assert stage.count("workflow_status", f"workflow_uuid LIKE 'settle:{begun.checkout.id}:%'") == 1
+
+
+def add_subscriptions(scene: Scene, account_id: str, names: list[str], provider: str = "sandbox") -> None:
+    """Living ones that nobody has asked about for hours, each with its checkout."""
+    at = scene.ctx.clock.now() - timedelta(hours=9)
+    terms = {"account_id": account_id, "plan": "personal", "provider": provider, "created_at": at}
+    with scene.ctx.db.tx() as db:
+        db.add_all(
+            Checkout(id=f"cho_{name}", amount_micros=1, state="completed", reference=f"r{name}", **terms)
+            for name in names
+        )
+        db.flush()
+        period = {"period_start_at": at, "period_end_at": at}
+        db.add_all(
+            Subscription(
+                id=f"sub_{name}", checkout_id=f"cho_{name}", reference=name, state="active", **terms, **period,
+                checked_at=at + timedelta(seconds=number),
+            )
+            for number, name in enumerate(names)
+        )  # fmt: skip
+
+
+def test_210_that_always_fail_do_not_starve_the_40_others(stage: Scene) -> None:
+    bad, good = [f"bad{number}" for number in range(210)], [f"good{number}" for number in range(40)]
+    add_subscriptions(stage, stage.sign_up().owner.account.id, bad + good)
+    asked: dict[str, list[int]] = {}
+    for number in range(13 * 12):  # thirteen hours of rounds
+        with stage.ctx.db.read() as db:
+            before = {row.reference: row.asks for row in db.scalars(sa.select(Subscription))}
+        reconcile._subscriptions_to_check(stage.ctx)
+        with stage.ctx.db.tx() as db:
+            for row in db.scalars(sa.select(Subscription)):
+                if row.asks > before[row.reference]:
+                    asked.setdefault(row.reference, []).append(number)
+                if row.asks and row.reference.startswith("good"):
+                    row.checked_at = stage.ctx.clock.now()
+                    patience.note_answered(row)
+        stage.ctx.clock.advance(timedelta(minutes=5))
+    assert all(asked[name][0] <= 1 for name in good), "heard of within two rounds"
+    assert all(11 <= len(asked[name]) <= 13 for name in good), "and every hour from then on"
+    assert all(5 <= len(asked[name]) <= 8 for name in bad), "what fails is tried again, more and more rarely"
+
+
+def test_checkouts_and_events_that_always_fail_starve_no_others(stage: Scene) -> None:
+    account_id, now = stage.sign_up().owner.account.id, stage.ctx.clock.now()
+    terms = {"account_id": account_id, "plan": "", "provider": "sandbox", "kind": "topup", "state": "open"}
+    long_ago = now - timedelta(days=2)
+    with stage.ctx.db.tx() as db:
+        db.add_all(
+            Checkout(id=f"cho_{number}", amount_micros=1, created_at=long_ago + timedelta(seconds=number), **terms)
+            for number in range(210)
+        )
+        db.add_all(
+            InboxEvent(
+                id=f"pev_{number}", provider="sandbox", event_id=f"e{number}", kind="other", vendor_type="x", body=b"",
+                state="received", vendor_created_at=now, received_at=now + timedelta(seconds=number),
+            )
+            for number in range(210)
+        )  # fmt: skip
+    asked: set[str] = set()
+    for _ in range(2):
+        asked |= {one.subject for one in reconcile._old_checkouts(stage.ctx)}
+        stage.ctx.clock.advance(timedelta(minutes=8))
+        workflow_states(stage, "event:%", "ERROR")
+        asked |= of_events(stage).keys()
+    assert asked == {f"cho_{number}" for number in range(210)} | {f"e{number}" for number in range(210)}
 
 
 def test_a_letter_that_was_not_sent_is_asked_for_again(scene: Scene) -> None:

@@ -289,25 +289,6 @@ def test_a_model_that_the_new_plan_cannot_pay_for_gives_way(engine_context: Scen
     assert scene.count("operation", "kind = 'configure'") == 1
 
 
-def test_a_refund_that_the_vendor_takes_back_is_told_to_the_operator_once(engine_context: Scene) -> None:
-    scene = engine_context
-    begun = scene.live()
-    (receipt,) = rows(scene, Receipt, begun)
-    scene.ctx.payments["sandbox"].refund(receipt.reference, 4_000_000, "key")
-    settle(scene, begun)
-    seen = scene.ctx.payments["sandbox"].fetch(scene.reference(begun))
-    less = dataclasses.replace(
-        seen, payments=tuple(dataclasses.replace(one, refunded_micros=0) for one in seen.payments)
-    )
-    for _ in range(2):
-        with scene.ctx.db.tx() as db:
-            known = checkouts.get(db, begun.checkout.id if begun.checkout else "")
-            settlement.equalise(db, scene.ctx, known, less)
-    assert scene.count("notice", "subject LIKE 'A refund was taken back%'") == 1
-    assert [one.refunded_micros for one in rows(scene, Receipt, begun)] == [4_000_000]
-    books_are_right(scene)
-
-
 def test_a_period_s_credit_goes_with_its_money(engine_context: Scene) -> None:
     scene = engine_context
     begun = scene.live(plan="metered")
@@ -329,3 +310,29 @@ def test_a_coupon_can_be_used_again_when_nobody_paid(engine_context: Scene) -> N
     settle(scene, begun)
     again = scene.live("eve@example.com", coupon="once")
     assert [one.amount_micros for one in rows(scene, Receipt, again)] == [14_500_000]
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_coupon_of_a_page_that_expired_and_was_paid_after_all_is_used_once(
+    engine_context: Scene, is_wanted: bool
+) -> None:
+    scene = engine_context
+    with scene.ctx.db.tx() as db:
+        coupons.create(db, "ONCE", kind="percent", value=50, now=scene.ctx.clock.now(), max_redemptions=1)
+    begun = scene.sign_up(coupon="once")
+    assert begun.checkout
+    with scene.ctx.db.tx() as db:
+        known = checkouts.get(db, begun.checkout.id)
+        checkouts.expire(db, known.id, scene.ctx.clock.now())
+        if is_wanted:
+            coupons.release(db, known.id)
+        else:
+            settlement.give_up(db, scene.ctx, known)
+        assert coupons.get(db, "ONCE").redeemed == 0
+        coupons.disable(db, "ONCE", scene.ctx.clock.now())
+    scene.vendor.complete(scene.reference(begun), "paid")
+    for _ in range(3):
+        settle(scene, begun)
+    with scene.ctx.db.read() as db:
+        assert coupons.get(db, "ONCE").redeemed == int(is_wanted), "what goes back was not used"
+    assert scene.count("coupon_redemption", f"checkout_id = '{begun.checkout.id}'") == int(is_wanted)
