@@ -34,6 +34,15 @@ check: $(VENV)/.dev ## Check style, types, imports and house rules
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference again
 	@exec $(BIN)/python -m docs.generate
 
+css: $(VENV)/.dev ## Build the site's style sheet, icons and vendored scripts again
+	@exec $(BIN)/python -m assets.build $(ARGS)
+
+texts: $(VENV)/.dev ## Bring the catalogues of translations up to date [ARGS="--new fr"]
+	@exec $(BIN)/python -m assets.texts $(ARGS)
+
+screenshots: $(VENV)/.dev ## Every page in both themes and sizes into build/screenshots [ARGS="/billing"]
+	@exec $(BIN)/python -m tests.web.screenshots $(ARGS)
+
 bench: $(VENV)/.dev ## Run a benchmark [ARGS=provision]
 	@exec $(BIN)/python -m bench $(ARGS)
 

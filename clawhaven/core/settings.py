@@ -14,9 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from clawhaven.core import colours
+
+LOGO_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
+"""What a logo may be, and what it is sent as."""
+
+
+def _readability(colour: str, *, is_text: bool) -> float:
+    """The contrast of a brand's colour with a white page; as text also with its own tint."""
+    grounds = (colours.WHITE, colours.mix(colour, colours.WHITE, 0.1)) if is_text else (colours.WHITE,)
+    return min(colours.contrast(colour, ground) for ground in grounds)
 
 
 class FileSecrets(PydanticBaseSettingsSource):
@@ -132,9 +143,22 @@ class Settings(EnvSettings):
     ingress: str = Field("direct", description="How instances are reached from outside: direct.")
     mail_from: str = Field("Clawhaven <noreply@localhost>", description="Sender of every mail.")
     support_address: str = Field("support@localhost", description="Shown to customers who need a person.")
-    brand_name: str = Field("Clawhaven", description="The name customers see.")
+    brand_name: str = Field("Clawhaven", min_length=1, max_length=60, description="The name customers see.")
+    brand_logo: Path | None = Field(None, description="Your logo (SVG, PNG, WebP or JPEG), shown 28 pixels high.")
+    brand_primary: str = Field(
+        "", description="Your colour, `#rrggbb`, for links and buttons; dark enough to read on white. Default: ours."
+    )
+    brand_accent: str = Field(
+        "", description="The colour of the one button that matters on a page, `#rrggbb`. Default: our orange."
+    )
+    terms_file: Path | None = Field(None, description="Your terms (Markdown), shown at /terms.")
+    privacy_file: Path | None = Field(None, description="Your privacy notice (Markdown), shown at /privacy.")
+    imprint_file: Path | None = Field(None, description="Who runs this site (Markdown), shown at /imprint.")
     default_model: str = Field("", description="Model of new instances. Default: the best one there is a key for.")
     model_markup_percent: int = Field(150, ge=100, le=10_000, description="Customer price as per cent of list price.")
+    model_prices_file: Path | None = Field(
+        None, description="Your own prices of models (TOML): other prices than ours, further models, models not sold."
+    )
     openclaw_version: str = Field("2026.9.6", description="The pinned OpenClaw version.")
     instance_memory_mb: int = Field(2048, ge=1280, description="Memory limit per instance; below 1280 MB it dies.")
     instance_cpus: float = Field(2.0, gt=0, description="CPU limit per instance.")
@@ -142,6 +166,15 @@ class Settings(EnvSettings):
     start_timeout_seconds: int = Field(180, ge=10, description="A gateway not ready by then has failed.")
     drain_seconds: int = Field(60, ge=0, description="Time for a turn in flight before a gateway is stopped.")
     upstream_silence_seconds: int = Field(75, ge=5, description="A model vendor that says nothing so long is cut.")
+    spend_spike_minimum: Decimal = Field(
+        Decimal(10), ge=0, le=100_000, description="US dollars an account spends in an hour before it can be a spike."
+    )
+    invoice_tolerance_percent: Decimal = Field(
+        Decimal(2), ge=0, le=100, description="So far a vendor's figures for a day and model may be from ours, per cent."
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="What Prometheus sends to read /metrics. Default: only this machine may."
+    )
     session_days: int = Field(7, ge=1, description="Life of a sign-in.")
     trusted_proxy_count: int = Field(0, ge=0, description="Reverse proxies in front, whose X-Forwarded-For counts.")
     sign_in_per_minute: int = Field(5, ge=1, description="Sign-in tries per address and minute.")
@@ -150,6 +183,35 @@ class Settings(EnvSettings):
     api_per_minute: int = Field(100, ge=1, description="API calls per address or key and minute.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Log lines for machines or for eyes.")
+
+    @field_validator("brand_primary", "brand_accent")
+    @classmethod
+    def _check_colour(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            return value
+        colour = colours.parse(value)
+        needed = 4.5 if info.field_name == "brand_primary" else 3.0
+        found = _readability(colour, is_text=needed == 4.5)
+        if found < needed:
+            shades = (colours.mix(colours.BLACK, colour, share / 50) for share in range(51))
+            near = next(shade for shade in shades if _readability(shade, is_text=needed == 4.5) >= needed)
+            raise ValueError(
+                f"{colour} stands out from a light page with a contrast of {found:.1f}, and people need {needed}; "
+                f"{near} is the nearest that works"
+            )
+        return colour
+
+    @field_validator("brand_logo", "terms_file", "privacy_file", "imprint_file")
+    @classmethod
+    def _check_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return None
+        path = value.expanduser().absolute()
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise ValueError(f"{path} is not a file that can be read")
+        if info.field_name == "brand_logo" and path.suffix.lower() not in LOGO_TYPES:
+            raise ValueError(f"a logo ends in {', '.join(LOGO_TYPES)}")
+        return path
 
     @model_validator(mode="after")
     def _fill_in(self) -> Settings:

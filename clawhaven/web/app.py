@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from clawhaven.context import Context
 from clawhaven.web import (
     admin,
+    appearance,
     auth,
     billing,
+    brand,
     channels,
     chat,
     checkout,
@@ -16,11 +18,13 @@ from clawhaven.web import (
     deploying,
     errors,
     instances,
+    languages,
     ledger,
     logs,
     ownkey,
     pages,
     signup,
+    style,
     topup,
     usage,
 )
@@ -29,6 +33,7 @@ from clawhaven.web.render import HERE, LastingFiles
 
 ROUTERS = (
     pages.router,
+    appearance.router,
     signup.router,
     checkout.router,
     deploying.router,
@@ -44,6 +49,7 @@ ROUTERS = (
     channels.router,
     logs.router,
     admin.router,
+    style.router,
 )
 
 
@@ -51,9 +57,11 @@ def create_app(ctx: Context) -> FastAPI:
     """The site of this installation."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.ctx = ctx
+    app.state.brand = brand.load(ctx.settings)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", LastingFiles(directory=HERE / "static"))
+    app.add_middleware(languages.InLanguage)
     app.add_middleware(Guard, headers=headers_for(ctx))
     errors.install(app)
     return app

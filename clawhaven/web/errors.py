@@ -14,24 +14,26 @@ from starlette.exceptions import HTTPException
 from clawhaven.core.errors import AppError, NotFound, RateLimited, Unauthorized, Unavailable
 from clawhaven.core.logs import get_logger
 from clawhaven.ports.errors import ProviderError
+from clawhaven.web import languages
 from clawhaven.web.guards import headers_for
+from clawhaven.web.languages import N_, _
 from clawhaven.web.render import page
 
 log = get_logger("clawhaven.web")
 
 STREAM = "text/event-stream"
 TITLES = {
-    400: "That did not work",
-    401: "Please sign in",
-    402: "A payment is missing",
-    403: "That was not sent from here",
-    404: "There is nothing here",
-    405: "There is nothing here",
-    409: "Not possible right now",
-    413: "That is too long",
-    429: "One moment, please",
-    500: "Something broke on our side",
-    503: "Not available at the moment",
+    400: N_("That did not work"),
+    401: N_("Please sign in"),
+    402: N_("A payment is missing"),
+    403: N_("That was not sent from here"),
+    404: N_("There is nothing here"),
+    405: N_("There is nothing here"),
+    409: N_("Not possible right now"),
+    413: N_("That is too long"),
+    429: N_("One moment, please"),
+    500: N_("Something broke on our side"),
+    503: N_("Not available at the moment"),
 }
 
 
@@ -83,7 +85,7 @@ def _show_crash(request: Request, _error: Exception) -> Response:
         "error.html",
         500,
         title=_title(500),
-        message="Nothing you did caused this, and it has been noted. Please try again in a minute.",
+        message=_("Nothing you did caused this, and it has been noted. Please try again in a minute."),
         ways=_ways(request),
     )
     answer.headers.update(headers_for(request.app.state.ctx))
@@ -101,7 +103,7 @@ def _answer(request: Request, error: AppError) -> Response:
         "error.html",
         error.status,
         title=_title(error.status),
-        message=error.message,
+        message=languages.plain_gettext(error.message),
         ways=_ways(request, error.status),
     )
     answer.headers.update(headers)
@@ -114,18 +116,18 @@ def _ways(request: Request, status: int = 500) -> list[Way]:
     is_signed_in = visitor is not None and visitor.owner is not None
     ways = []
     if found and status != 404:
-        ways.append(Way("Back to the assistant", f"/instances/{found.group(1)}"))
+        ways.append(Way(_("Back to the assistant"), f"/instances/{found.group(1)}"))
     if is_signed_in:
-        ways.append(Way("Go to your dashboard", "/dashboard"))
+        ways.append(Way(_("Go to your dashboard"), "/dashboard"))
     elif status == 401:
-        ways.append(Way("Sign in", "/sign-in"))
+        ways.append(Way(_("Sign in"), "/sign-in"))
     else:
-        ways.append(Way("Go to the start page", "/"))
+        ways.append(Way(_("Go to the start page"), "/"))
     return ways
 
 
 def _title(status: int) -> str:
-    return TITLES.get(status, "That did not work")
+    return _(TITLES.get(status, TITLES[400]))
 
 
 def _wants_stream(request: Request) -> bool:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import segno
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context as TemplateContext
+from markupsafe import Markup
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from clawhaven.core.money import format_usd
-from clawhaven.web import words
+from clawhaven.web import languages, places, words
+from clawhaven.web.appearance import theme_of
 from clawhaven.web.deps import FORM_COOKIE, FORM_SECONDS, context, is_secure, own_cookie
 
 HERE = Path(str(files("clawhaven.web")))
@@ -29,8 +31,10 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     ctx = context(request)
     visitor = getattr(request.state, "visitor", None)
     html = TEMPLATES.get_template(template).render(
-        brand=ctx.settings.brand_name,
+        brand=request.app.state.brand,
         support=ctx.settings.support_address,
+        theme=theme_of(request),
+        language=languages.current(),
         visitor=visitor,
         owner=visitor.owner if visitor else None,
         path=request.url.path,
@@ -75,29 +79,47 @@ def qr(text: str) -> str:
     return segno.make(text, error="m", micro=False).svg_data_uri(scale=4, border=2, light="#fff", dark="#17162a")
 
 
-def _price(micros: int) -> str:
-    return format_usd(micros).removesuffix(".00")
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.day} {at:%b %Y, %H:%M} UTC"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
+@pass_context
+def csrf_field(given: TemplateContext) -> Markup:
+    """The hidden field that every form of ours carries."""
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(given["visitor"].csrf)
 
 
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
+        extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(usd=format_usd, price=_price, moment=_moment, count_of=_count, qr=qr)
-    made.globals.update(static=static, words=words)
+    made.install_gettext_callables(languages.plain_gettext, languages.plain_ngettext, newstyle=True)  # type: ignore[attr-defined]
+    made.filters.update(
+        usd=languages.usd,
+        price=languages.price,
+        moment=languages.moment,
+        day=languages.day,
+        count_of=languages.count,
+        said=languages.plain_gettext,
+        numbered=lambda name: (name, "num"),
+        qr=qr,
+    )
+    made.globals.update(static=static, words=words, places=places, languages=languages, csrf_field=csrf_field)
+    _add_components(made)
     return made
+
+
+def _add_components(made: Environment) -> None:
+    """Every macro of templates/components under one name, so that pages write `ui.button(…)` and import nothing."""
+    found = SimpleNamespace()
+    made.globals["ui"] = found
+    for path in sorted((HERE / "templates" / "components").glob("*.html")):
+        module = made.get_template(f"components/{path.name}").module
+        for name, macro in vars(module).items():
+            if callable(macro) and not name.startswith("_"):
+                assert not hasattr(found, name), f"two components are called {name}"
+                setattr(found, name, macro)
 
 
 TEMPLATES = _environment()

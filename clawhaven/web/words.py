@@ -8,95 +8,121 @@ from clawhaven.billing.dunning import DunningState
 from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
+from clawhaven.web.languages import N_, Texts, _
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
     """A state in a word, with its tone: live, busy, calm, warn or bad."""
 
-    label: str
+    text: str
     tone: str
+
+    @property
+    def label(self) -> str:
+        """The word in the current language."""
+        return _(self.text)
 
 
 BADGES: dict[str, Badge] = {
-    State.PENDING: Badge("Waiting for payment", "calm"),
-    State.PROVISIONING: Badge("Being built", "busy"),
-    State.ACTIVE: Badge("Live", "live"),
-    State.SUSPENDED: Badge("Paused", "warn"),
-    State.FAILED: Badge("Could not start", "bad"),
-    State.DELETED: Badge("Deleted", "calm"),
+    State.PENDING: Badge(N_("Waiting for payment"), "calm"),
+    State.PROVISIONING: Badge(N_("Being built"), "busy"),
+    State.ACTIVE: Badge(N_("Live"), "live"),
+    State.SUSPENDED: Badge(N_("Paused"), "warn"),
+    State.FAILED: Badge(N_("Could not start"), "bad"),
+    State.DELETED: Badge(N_("Deleted"), "calm"),
 }
 
-REASONS: dict[str, str] = {
-    Reason.OWNER: "You stopped it. Start it again whenever you like; everything is kept.",
-    Reason.PAYMENT: "A payment is missing. It starts by itself once the payment arrives; everything is kept.",
-    Reason.BALANCE: "The balance is used up. It starts by itself after a top-up; everything is kept.",
-    Reason.ABUSE: "It was stopped for unusual use. Write to us and we will look at it together.",
-    Reason.OPERATOR: "We stopped it. Write to us if you do not know why.",
-}
+REASONS = Texts(
+    {
+        Reason.OWNER: N_("You stopped it. Start it again whenever you like; everything is kept."),
+        Reason.PAYMENT: N_("A payment is missing. It starts by itself once the payment arrives; everything is kept."),
+        Reason.BALANCE: N_("The balance is used up. It starts by itself after a top-up; everything is kept."),
+        Reason.ABUSE: N_("It was stopped for unusual use. Write to us and we will look at it together."),
+        Reason.OPERATOR: N_("We stopped it. Write to us if you do not know why."),
+    }
+)
 
-STEPS: dict[str, str] = {
-    "payment_confirmed": "Payment confirmed",
-    "reserve_place": "A place of its own reserved",
-    "write_files": "Its settings written and checked",
-    "start_gateway": "Assistant started",
-    "wait_ready": "It answers",
-    "connect_channels": "Channels connected",
-    "activate": "Live",
-    "drain_and_stop": "Last answer finished, assistant stopped",
-    "close_access": "Access to the model closed",
-    "open_access": "Access to the model opened",
-    "remove_gateway": "Assistant and its data removed",
-    "forget": "Its secrets forgotten",
-}
+STEPS = Texts(
+    {
+        "payment_confirmed": N_("Payment confirmed"),
+        "reserve_place": N_("A place of its own reserved"),
+        "write_files": N_("Its settings written and checked"),
+        "start_gateway": N_("Assistant started"),
+        "wait_ready": N_("It answers"),
+        "connect_channels": N_("Channels connected"),
+        "activate": N_("Live"),
+        "drain_and_stop": N_("Last answer finished, assistant stopped"),
+        "close_access": N_("Access to the model closed"),
+        "open_access": N_("Access to the model opened"),
+        "remove_gateway": N_("Assistant and its data removed"),
+        "forget": N_("Its secrets forgotten"),
+    }
+)
 
-STEP_STATES: dict[str, str] = {
-    "waiting": "waiting",
-    "running": "in progress",
-    "done": "done",
-    "failed": "failed",
-    "undone": "undone",
-}
+STEP_STATES = Texts(
+    {
+        "waiting": N_("waiting"),
+        "running": N_("in progress"),
+        "done": N_("done"),
+        "failed": N_("failed"),
+        "undone": N_("undone"),
+    }
+)
 
-OPERATIONS: dict[str, str] = {
-    "provision": "Building the assistant",
-    "configure": "Applying the new settings",
-    "restart": "Restarting",
-    "suspend": "Stopping",
-    "resume": "Starting",
-    "delete": "Deleting",
-}
+OPERATIONS = Texts(
+    {
+        "provision": N_("Building the assistant"),
+        "configure": N_("Applying the new settings"),
+        "restart": N_("Restarting"),
+        "suspend": N_("Stopping"),
+        "resume": N_("Starting"),
+        "delete": N_("Deleting"),
+    }
+)
 
 PERSONAS: dict[str, tuple[str, str]] = {
-    "personal": ("Personal assistant", "Plans, reminds, writes and finds things out for you."),
-    "dev": ("Dev assistant", "Reads code, explains errors, drafts and reviews changes."),
-    "creative": ("Creative partner", "Ideas, texts and honest feedback."),
-    "custom": ("Custom", "A blank page: your instructions alone decide."),
+    "personal": (N_("Personal assistant"), N_("Plans, reminds, writes and finds things out for you.")),
+    "dev": (N_("Dev assistant"), N_("Reads code, explains errors, drafts and reviews changes.")),
+    "creative": (N_("Creative partner"), N_("Ideas, texts and honest feedback.")),
+    "custom": (N_("Custom"), N_("A blank page: your instructions alone decide.")),
 }
 
-SOURCES: dict[str, str] = {"person": "Your messages", "automatic": "By itself", "unknown": "Other"}
+SOURCES = Texts(
+    {
+        "person": N_("Your messages"),
+        "heartbeat": N_("Regular look-arounds"),
+        "cron": N_("Reminders and schedules"),
+        "subagent": N_("Helpers at work"),
+        "compaction": N_("Keeping long chats short"),
+        "automatic": N_("By itself"),
+        "unknown": N_("Other"),
+    }
+)
 
-LEDGER_KINDS: dict[str, str] = {
-    "payment": "Payment",
-    "plan": "Plan",
-    "usage": "Usage",
-    "credit": "Credit",
-    "refund": "Refund",
-    "topup": "Top-up",
-    "plan_returned": "Plan returned",
-    "credit_expired": "Credit ended",
-    "included_credit": "Included credit",
-    "coupon": "Coupon",
-    "correction": "Correction",
-}
+LEDGER_KINDS = Texts(
+    {
+        "payment": N_("Payment"),
+        "plan": N_("Plan"),
+        "usage": N_("Usage"),
+        "credit": N_("Credit"),
+        "refund": N_("Refund"),
+        "topup": N_("Top-up"),
+        "plan_returned": N_("Plan returned"),
+        "credit_expired": N_("Credit ended"),
+        "included_credit": N_("Included credit"),
+        "coupon": N_("Coupon"),
+        "correction": N_("Correction"),
+    }
+)
 
 SUBSCRIPTIONS: dict[str, Badge] = {
-    "incomplete": Badge("Waiting for payment", "calm"),
-    "trialing": Badge("Free trial", "live"),
-    "active": Badge("Active", "live"),
-    "past_due": Badge("Payment failed", "bad"),
-    "unpaid": Badge("Not paid", "bad"),
-    "canceled": Badge("Ended", "calm"),
+    "incomplete": Badge(N_("Waiting for payment"), "calm"),
+    "trialing": Badge(N_("Free trial"), "live"),
+    "active": Badge(N_("Active"), "live"),
+    "past_due": Badge(N_("Payment failed"), "bad"),
+    "unpaid": Badge(N_("Not paid"), "bad"),
+    "canceled": Badge(N_("Ended"), "calm"),
 }
 
 PAUSED: dict[str, Badge] = {
@@ -106,12 +132,14 @@ PAUSED: dict[str, Badge] = {
 }
 """What a plan is called while its assistants are paused for it, by the cause."""
 
-TROUBLE: dict[str, str] = {
-    "payment": "A payment for this plan has failed. We need a payment method that works.",
-    "refund": "The payment for this period was returned to you, so nothing pays for this plan at the moment.",
-    "dispute": "A payment for this plan is disputed at your bank.",
-    "ended": "This plan has ended.",
-}
+TROUBLE = Texts(
+    {
+        "payment": N_("A payment for this plan has failed. We need a payment method that works."),
+        "refund": N_("The payment for this period was returned to you, so nothing pays for this plan at the moment."),
+        "dispute": N_("A payment for this plan is disputed at your bank."),
+        "ended": N_("This plan has ended."),
+    }
+)
 
 TO_DO: dict[str, str] = {
     "refund": "To go on, write to us; we will find a way together.",
@@ -120,15 +148,17 @@ TO_DO: dict[str, str] = {
 }
 """What a customer can do about trouble that no payment mends."""
 
-INVOICE_STATES: dict[str, str] = {
-    "draft": "being prepared",
-    "open": "not paid",
-    "paid": "paid",
-    "void": "void",
-    "uncollectible": "given up",
-}
+INVOICE_STATES = Texts(
+    {
+        "draft": N_("being prepared"),
+        "open": N_("not paid"),
+        "paid": N_("paid"),
+        "void": N_("void"),
+        "uncollectible": N_("given up"),
+    }
+)
 
-POCKETS: dict[str, str] = {"wallet": "Balance", "included": "Included usage"}
+POCKETS = Texts({"wallet": N_("Balance"), "included": N_("Included usage")})
 
 
 def subscription(row: Subscription, trouble: Dunning | None = None) -> Badge:
@@ -136,14 +166,14 @@ def subscription(row: Subscription, trouble: Dunning | None = None) -> Badge:
     if trouble is not None and trouble.state == DunningState.SUSPENDED and trouble.cause in PAUSED:
         return PAUSED[trouble.cause]
     if row.is_ending and row.state in ("active", "trialing"):
-        return Badge("Ends with its period", "warn")
+        return Badge(N_("Ends with its period"), "warn")
     return SUBSCRIPTIONS.get(row.state, Badge(row.state, "calm"))
 
 
 def badge(instance: Instance) -> Badge:
     """The instance's state as a badge; one that is on its way out says so."""
     if instance.deletion_asked_at is not None and instance.state != State.DELETED:
-        return Badge("Being deleted", "busy")
+        return Badge(N_("Being deleted"), "busy")
     return BADGES.get(instance.state, Badge(instance.state, "calm"))
 
 
@@ -156,32 +186,37 @@ def why(instance: Instance) -> list[str]:
 
 def persona(name: str) -> tuple[str, str]:
     """Label and description; an operator's own persona is called by its folder's name."""
-    return PERSONAS.get(name, (name.replace("-", " ").capitalize(), ""))
+    if name not in PERSONAS:
+        return name.replace("-", " ").capitalize(), ""
+    label, text = PERSONAS[name]
+    return _(label), _(text)
 
 
-DONE: dict[str, str] = {
-    "start": "Starting. It takes up to a minute.",
-    "stop": "Stopping. Its last answer is finished first.",
-    "restart": "Restarting. It takes up to a minute.",
-    "delete": "Deleting the assistant and everything it kept.",
-    "saved": "Saved. The assistant reads the new settings now.",
-    "unchanged": "Nothing was changed.",
-    "key-saved": "The key works and is in use. It is kept encrypted and never shown again.",
-    "key-removed": "The key is removed. The assistant cannot answer until there is another.",
-    "connected": "The bot is known. Open the link below to make it yours.",
-    "disconnected": "Disconnected. The bot can be used elsewhere now.",
-    "listening": "We are waiting for you at the bot again. Open the link below.",
-    "signed-out": "You are signed out.",
-    "plan-changed": "The plan is changed.",
-    "price-accepted": "The new price holds from now on.",
-    "cancelled": "The plan ends with its period. You can take this back until then.",
-    "resumed": "The plan goes on.",
-    "auto-saved": "Saved. Your balance is filled by itself from now on.",
-    "auto-off": "Automatic top-up is off.",
-    "redeemed": "The credit is on your balance.",
-    "credited": "Booked. The customer sees it in the statement.",
-    "refund-asked": "Asked for. The books follow as soon as the payment provider has done it.",
-    "coupon-made": "The coupon can be used now.",
-    "coupon-disabled": "The coupon cannot be used any more.",
-}
+DONE = Texts(
+    {
+        "start": N_("Starting. It takes up to a minute."),
+        "stop": N_("Stopping. Its last answer is finished first."),
+        "restart": N_("Restarting. It takes up to a minute."),
+        "delete": N_("Deleting the assistant and everything it kept."),
+        "saved": N_("Saved. The assistant reads the new settings now."),
+        "unchanged": N_("Nothing was changed."),
+        "key-saved": N_("The key works and is in use. It is kept encrypted and never shown again."),
+        "key-removed": N_("The key is removed. The assistant cannot answer until there is another."),
+        "connected": N_("The bot is known. Open the link below to make it yours."),
+        "disconnected": N_("Disconnected. The bot can be used elsewhere now."),
+        "listening": N_("We are waiting for you at the bot again. Open the link below."),
+        "signed-out": N_("You are signed out."),
+        "plan-changed": N_("The plan is changed."),
+        "price-accepted": N_("The new price holds from now on."),
+        "cancelled": N_("The plan ends with its period. You can take this back until then."),
+        "resumed": N_("The plan goes on."),
+        "auto-saved": N_("Saved. Your balance is filled by itself from now on."),
+        "auto-off": N_("Automatic top-up is off."),
+        "redeemed": N_("The credit is on your balance."),
+        "credited": N_("Booked. The customer sees it in the statement."),
+        "refund-asked": N_("Asked for. The books follow as soon as the payment provider has done it."),
+        "coupon-made": N_("The coupon can be used now."),
+        "coupon-disabled": N_("The coupon cannot be used any more."),
+    }
+)
 """Sentences for `?done=…`, the only thing an address can make a page say."""

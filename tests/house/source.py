@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "clawhaven"
-FOLDERS = ("clawhaven", "tests", "docs", "deploy", "bench", "requirements", ".ci")
+FOLDERS = ("clawhaven", "tests", "docs", "assets", "deploy", "bench", "requirements", ".ci")
 TEXT = {".py", ".md", ".toml", ".txt", ".sh", ".html", ".js", ".css", ".json", ".yaml", ".yml", ".mako", ".cfg", ""}
 DOORS = ("api", "cli", "proxy", "web", "worker")
 

@@ -52,7 +52,7 @@ def test_a_good_form_leads_to_the_payment_page_signed_in(visit: Visit, ctx: Cont
         assert flag in cookie
     assert "Secure" not in cookie  # http on loopback
     assert session.token_hash not in cookie
-    assert "new@example.com" not in visit.get("/dashboard").text
+    assert "new@example.com" in visit.get("/dashboard").text
     assert "Ada" in visit.get("/dashboard").text
 
 

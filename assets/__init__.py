@@ -1,0 +1,1 @@
+"""What the site's style sheet, icons and scripts are built from. Only developers need it."""

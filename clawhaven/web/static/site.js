@@ -1,0 +1,102 @@
+// What every page can do with scripts; all of it works without them, only less smoothly. No text is ever made HTML.
+"use strict";
+(() => {
+  const root = document.documentElement;
+
+  const toast = (text) => {
+    let box = document.querySelector("[data-toasts]");
+    if (!box) {
+      box = document.createElement("div");
+      box.className = "toasts";
+      box.setAttribute("role", "status");
+      document.body.append(box);
+    }
+    const note = document.createElement("div");
+    note.className = "notice toast";
+    note.textContent = text;
+    box.append(note);
+    setTimeout(() => note.remove(), 6000);
+  };
+
+  const copy = async (button) => {
+    const source = button.parentElement.querySelector("[data-copy-source]");
+    const label = button.querySelector("[data-copy-label]");
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+    } catch {
+      getSelection().selectAllChildren(source);
+      return;
+    }
+    const before = label.textContent;
+    label.textContent = label.dataset.done;
+    toast(label.dataset.done);
+    setTimeout(() => { label.textContent = before; }, 2000);
+  };
+
+  // A theme is drawn at once and kept by the same form that works without scripts.
+  const setTheme = async (event) => {
+    const button = event.submitter;
+    if (!button || button.name !== "theme") return;
+    event.preventDefault();
+    const form = event.target;
+    const body = new URLSearchParams(new FormData(form, button));
+    if (button.value) root.dataset.theme = button.value;
+    else delete root.dataset.theme;
+    for (const other of document.querySelectorAll("[data-themes] button")) {
+      other.setAttribute("aria-pressed", String(other.value === button.value));
+    }
+    await fetch(form.action, { method: "POST", body, redirect: "manual" });
+  };
+
+  const count = (area) => {
+    const shown = document.getElementById(area.dataset.counter);
+    shown.textContent = `${area.value.length} / ${area.maxLength}`;
+    shown.hidden = false;
+  };
+
+  const dress = (part) => {
+    for (const button of part.querySelectorAll("[data-copy]")) button.hidden = false;
+    for (const area of part.querySelectorAll("[data-counter]")) count(area);
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button) copy(button);
+    const opener = event.target.closest("[data-dialog]");
+    const dialog = opener && document.getElementById(opener.dataset.dialog);
+    if (dialog && dialog.showModal) {
+      event.preventDefault();
+      dialog.showModal();
+    }
+    if (event.target.matches("dialog")) event.target.close();
+    for (const menu of document.querySelectorAll("[data-menu][open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("[data-menu][open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.matches("[data-themes]")) setTheme(event);
+  });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-counter]")) count(event.target);
+  });
+
+  document.addEventListener("htmx:after:swap", () => dress(document));
+
+  // A page shown again from the browser's memory may be somebody's who has signed out since.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  dress(document);
+  const problems = document.querySelector("[data-focus]");
+  if (problems) problems.focus();
+  window.clawhaven = { toast };
+})();
