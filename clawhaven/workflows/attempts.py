@@ -22,11 +22,14 @@ stopping = threading.Event()
 
 
 class StepFailed(Exception):
-    """A step gave up for an expected reason. The same on the first run and on every replay."""
+    """A step gave up for an expected reason. The same on the first run and on every replay.
 
-    def __init__(self, code: str, message: str) -> None:
+    `is_away`: nobody refused; a vendor or the database did not answer for as long as the step was tried.
+    """
+
+    def __init__(self, code: str, message: str, *, is_away: bool = False) -> None:
         super().__init__(f"{code}: {message}")
-        self.code, self.message = code, message
+        self.code, self.message, self.is_away = code, message, is_away
 
 
 class Interrupted(BaseException):
@@ -44,7 +47,7 @@ def pause(seconds: float) -> None:
 
 
 def attempt(name: str, attempts: int, wait_seconds: float, work: Callable[[], Any]) -> dict[str, Any]:
-    """`{"done": result}`, or `{"failed": {"code", "message"}}` once refused for good.
+    """`{"done": result}`, or `{"failed": {"code", "message", "is_away"}}` once refused for good, or tried often enough.
 
     A provider that says "not now" is asked `attempts` times; the database, whose refusal changed nothing, for minutes
     (were it raised, the engine would record it as the step's result, and the workflow would be over). Raises
@@ -58,14 +61,14 @@ def attempt(name: str, attempts: int, wait_seconds: float, work: Callable[[], An
             refused += 1
             log.warning("step refused", step=name, attempt=refused, code=error.code, error=error.message)
             if error.permanent or refused >= attempts:
-                return _failed(error.code, error.message)
+                return _failed(error.code, error.message, is_away=not error.permanent)
         except AppError as error:
             return _failed(error.error_code, error.message)
         except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
             database_tries += 1
             log.warning("the database refused", step=name, tries=database_tries, error=type(error.orig).__name__)
             if database_tries >= DATABASE_TRIES:
-                return _failed("internal_error", "The database does not answer.")
+                return _failed("internal_error", "The database does not answer.", is_away=True)
         except Exception:
             log.exception("step broke", step=name)
             return _failed("internal_error", "Something broke on our side.")
@@ -74,5 +77,5 @@ def attempt(name: str, attempts: int, wait_seconds: float, work: Callable[[], An
             raise Interrupted
 
 
-def _failed(code: str, message: str) -> dict[str, Any]:
-    return {"failed": {"code": code, "message": message}}
+def _failed(code: str, message: str, *, is_away: bool = False) -> dict[str, Any]:
+    return {"failed": {"code": code, "message": message, "is_away": is_away}}

@@ -94,7 +94,7 @@ def step(name: str, *, attempts: int = 3, wait_seconds: float = 1.0) -> Callable
             result = recorded(*args, **kwargs)
             _crash_after(name)
             if "failed" in result:
-                raise StepFailed(result["failed"]["code"], result["failed"]["message"])
+                raise StepFailed(**result["failed"])
             done: R = result["done"]
             return done
 

@@ -31,6 +31,9 @@ UNKNOWN_TRIES = 5
 OVERLAP = timedelta(days=2)
 """An event can appear in a vendor's list later than its own time says."""
 
+AWAY = "away: "
+"""So the last word about an event begins whose vendor did not answer; the code follows."""
+
 LONGEST = timedelta(days=30)
 """So long vendors keep events (https://docs.stripe.com/api/events/list)."""
 
@@ -90,7 +93,7 @@ def apply_payment(row_id: str) -> str:
         close_event(row_id, "handled", "")
     except StepFailed as failure:
         # The row stays `received`; the reconciler asks the vendor again.
-        return failure.code
+        return f"{AWAY}{failure.code}" if failure.is_away else failure.code
     return "handled"
 
 

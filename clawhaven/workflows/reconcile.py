@@ -219,10 +219,10 @@ def _unfinished_inbox(ctx: Context) -> list[Finding]:
         workflow_id = f"event:{row.provider}:{row.event_id}"
         if not engine.is_over(ctx, workflow_id):
             continue
-        why = engine.last_word(ctx, workflow_id) or "it broke; see the log"
-        is_old = row.received_at < now - EVENT_LIFE and not why.startswith(payments.AWAY)
+        why = engine.last_word(ctx, workflow_id) if row.received_at < now - EVENT_LIFE else payments.AWAY
+        is_old = not why.startswith(payments.AWAY)
         if is_old and row.note:
-            lost.append((row, f"not applied within a day: {why}"))
+            lost.append((row, f"not applied within a day: {why or 'it broke; see the log'}"))
             found.append(
                 Finding(row.event_id, "a payment event could not be applied for a day", "the operator was told")
             )

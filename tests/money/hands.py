@@ -5,6 +5,7 @@ A workflow that dies is run again from its very beginning. That is harsher than 
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -83,20 +84,21 @@ class Hands:
 
     def _run(self, one: Any) -> bool:
         try:
-            self._functions[one.name](*one.input["args"])
+            word = self._functions[one.name](*one.input["args"])
             self._fate.pass_by("before a workflow's end is recorded")
         except Killed:
             return False
         self.done[one.name] += 1
-        self._record_end(one.workflow_id)
+        self._record_end(one.workflow_id, word)
         return True
 
-    def _record_end(self, workflow_id: str) -> None:
+    def _record_end(self, workflow_id: str, word: Any) -> None:
         table = "workflow_status" if self._ctx.db.is_sqlite else "dbos.workflow_status"
         now = int(self._ctx.clock.now().timestamp() * 1000)
-        statement = f"UPDATE {table} SET status = 'SUCCESS', completed_at = :now WHERE workflow_uuid = :id"
+        what = "status = 'SUCCESS', completed_at = :now, output = :word"
+        values = {"now": now, "word": json.dumps(word), "id": workflow_id}
         with self._ctx.db.engine.begin() as connection:
-            connection.execute(sa.text(statement), {"now": now, "id": workflow_id})
+            connection.execute(sa.text(f"UPDATE {table} SET {what} WHERE workflow_uuid = :id"), values)
 
     def sweep(self, *names: str) -> None:
         """What a schedule does, killed in between as anything else."""

@@ -17,8 +17,9 @@ from clawhaven.instances import states
 from clawhaven.ledger import check_books
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
+from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.providers.payments.sandbox_trouble import Trouble
-from clawhaven.workflows import dunning, payments, settlement, topups
+from clawhaven.workflows import attempts, dunning, engine, payments, reconcile, settlement, topups
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
 
@@ -203,3 +204,36 @@ def test_a_step_that_cannot_reach_the_vendor_says_so(scene: Scene, monkeypatch: 
     with pytest.raises(ProviderError):
         payments.sync(ctx)
     assert scene.count("payment_event") == 0
+
+
+def test_an_event_waits_for_a_vendor_that_is_away_however_long(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+    fetch = Sandbox.fetch
+
+    def not_now(*_: object) -> VendorState:
+        raise ProviderError("not now", code="sandbox_down")
+
+    monkeypatch.setattr(Sandbox, "fetch", not_now)
+    monkeypatch.setattr(attempts, "pause", lambda seconds: None)
+    with engine.running(scene.ctx):
+        payments.sync(scene.ctx)
+        _run_dry(scene)
+        for _ in range(5):
+            scene.ctx.clock.advance(timedelta(days=2))
+            assert {one.repair for one in reconcile._unfinished_inbox(scene.ctx)} == {"asked for again"}
+            _run_dry(scene)
+        assert scene.count("payment_event", "state = 'received'") == scene.count("payment_event") > 0
+        monkeypatch.setattr(Sandbox, "fetch", fetch)
+        scene.ctx.clock.advance(timedelta(days=2))
+        reconcile._unfinished_inbox(scene.ctx)
+        _run_dry(scene)
+    assert scene.count("payment_event", "state = 'handled'") == scene.count("payment_event")
+    assert scene.count("subscription", "state = 'active'") == 1
+    assert scene.count("notice", "key LIKE 'events-lost:%'") == 0
+
+
+def _run_dry(scene: Scene) -> None:
+    """Until every workflow about an event is over."""
+    waiting = "status IN ('ENQUEUED', 'PENDING', 'DELAYED') AND workflow_uuid LIKE 'event:%'"
+    scene.wait(lambda: scene.count("workflow_status", waiting) == 0)
