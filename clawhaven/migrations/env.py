@@ -20,6 +20,7 @@ for module in (
     "instances.models",
     "notices.models",
     "metering.models",
+    "metering.pricebook",
     "workflows.engine",
 ):
     importlib.import_module(f"clawhaven.{module}")
