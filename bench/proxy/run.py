@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shlex
@@ -40,11 +41,11 @@ def main(arguments: list[str]) -> int:
     if given.install:
         peers.install(given.cache, _say)
         return 0
-    if wrk.find() is None:
-        print(f"The load comes from {wrk.INSTALL}", file=sys.stderr)
-        return 2
     size = Size(given.dialect, given.connections, given.streams, given.seconds, given.soak or 0)
     chosen = [*given.scenarios, *(["soak"] if given.soak else [])]
+    if wrk.find() is None and not scenarios.WITHOUT_WRK.issuperset(chosen):
+        print(f"The load comes from {wrk.INSTALL}", file=sys.stderr)
+        return 2
     turns: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
@@ -79,7 +80,7 @@ def _take_turn(
                 _say(f"{name}: {scenario} …")
                 one = scenarios.ALL[scenario](target, size)
                 results[scenario] = {
-                    **{figure: round(value, 4) for figure, value in one.figures.items()},
+                    **{name: round(value, 4) for name, value in one.figures.items() if not math.isnan(value)},
                     **({"failures": one.failures, "example": one.example} if one.failures else {}),
                 }
                 _say(f"{name}: {scenario}: {json.dumps(results[scenario])}")

@@ -16,6 +16,7 @@ STREAM_SECONDS = 5.0
 PACE_MS = 50
 STEADY_PER_SECOND = 20.0
 OPEN_LOOP_PER_SECOND = 100.0
+WARM_SECONDS = 2.0
 SOAK_SAMPLE_SECONDS = 10.0
 
 
@@ -57,9 +58,11 @@ class Found:
 
 
 def warm(target: Target, size: Size) -> Found:
-    """Let everything be loaded and connected; nothing is measured."""
+    """Let everything be loaded, compiled and connected; nothing is measured."""
     found, question = Found(), ask(size.dialect, target.model)
     found.note(client.pace(target.port, question, target.headers, 50, 1))
+    if wrk.find():
+        found.add(wrk.run(target.url, question, target.headers, size.connections, WARM_SECONDS), size.connections)
     return found
 
 
@@ -188,6 +191,9 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
         "max_ms": 1000 * percentile(seconds, 1),
     }
 
+
+WITHOUT_WRK = frozenset({"latency", "streams"})
+"""Scenarios whose load comes from our own client."""
 
 ALL: dict[str, Callable[[Target, Size], Found]] = {
     "json": measure_json,
