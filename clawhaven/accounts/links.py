@@ -46,7 +46,11 @@ def sign_in(db: Session, token: str, now: datetime, *, days: int, user_agent: st
 
     The session in the cookie so far (`replaces`) ends. A user's first link proves the address: see `verify`.
     """
-    user_id = redeem(db, token, now)
+    return enter(db, redeem(db, token, now), now, days=days, user_agent=user_agent, replaces=replaces)
+
+
+def enter(db: Session, user_id: str, now: datetime, *, days: int, user_agent: str = "", replaces: str = "") -> str:
+    """What `sign_in` does for the user whose link was used up."""
     verify(db, user_id, now)
     if replaces:
         sessions.close_session(db, replaces)

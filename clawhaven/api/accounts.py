@@ -6,13 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from clawhaven.accounts import apikeys, links, sessions, signup
+from clawhaven.accounts import apikeys, sessions, signup
 from clawhaven.accounts.models import ApiKey
 from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
 from clawhaven.api.deps import Ctx, Signed, client_address, limit, refuse_foreign_origin, session_token
 from clawhaven.api.deps import is_operator as operating
 from clawhaven.api.instances import begun_json
-from clawhaven.api.repeats import RepeatKey, fingerprint, once
+from clawhaven.api.repeats import Keep, RepeatKey, fingerprint, once_within
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
 from clawhaven.core import audit, idempotency
@@ -45,13 +45,17 @@ def sign_up(
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
 
-    def make() -> dict[str, Any]:
-        begun = checkout.sign_up(ctx, body.email, body.form(), request.headers.get("user-agent", ""))
+    def make(keep: Keep) -> dict[str, Any]:
+        agent = request.headers.get("user-agent", "")
+        begun = checkout.sign_up(
+            ctx, body.email, body.form(), agent, keep=lambda db, begun: keep(db, begun_json(ctx, begun))
+        )
         if begun.session is not None:
             set_cookie(response, ctx, begun.session)
         return begun_json(ctx, begun)
 
-    return once(ctx, request, response, f"address:{client_address(request, ctx)}", repeat_key, body, make)
+    scope = f"address:{client_address(request, ctx)}"
+    return once_within(ctx, request, response, scope, repeat_key, body, make)
 
 
 @router.post("/waitlist", status_code=201)
@@ -75,14 +79,13 @@ def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
 
 @router.post("/auth/link/redeem")
 def redeem_link(body: TokenBody, request: Request, response: Response, ctx: Ctx) -> dict[str, Any]:
-    """Use a sign-in link's token up: sets the session cookie. The first one ends every session and key before it."""
+    """Use a sign-in link's token up: sets the session cookie. The first one ends every session and key before it,
+    and disconnects bots that were connected from another browser."""
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
     agent, old = request.headers.get("user-agent", ""), session_token(request, ctx)
     with ctx.db.tx() as db:
-        token = links.sign_in(
-            db, body.token, ctx.clock.now(), days=ctx.settings.session_days, user_agent=agent, replaces=old
-        )
+        token = sign_in.use_link(db, ctx, body.token, user_agent=agent, replaces=old)
     set_cookie(response, ctx, token)
     return {"message": "Signed in."}
 

@@ -12,7 +12,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.api.bodies import AssistantBody, ChangeBody
 from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Caller, Ctx, Signed
-from clawhaven.api.repeats import RepeatKey, once
+from clawhaven.api.repeats import Keep, RepeatKey, once_within
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, Unavailable
 from clawhaven.core.logs import redact
@@ -98,10 +98,13 @@ def create_instance(
 ) -> dict[str, Any]:
     """A further assistant; answers with its payment page."""
 
-    def make() -> dict[str, Any]:
-        return begun_json(ctx, checkout.add_instance(ctx, who.owner, body.form()))
+    def make(keep: Keep) -> dict[str, Any]:
+        begun = checkout.add_instance(
+            ctx, who.owner, body.form(), keep=lambda db, begun: keep(db, begun_json(ctx, begun))
+        )
+        return begun_json(ctx, begun)
 
-    return once(ctx, request, response, who.account_id, repeat_key, body, make)
+    return once_within(ctx, request, response, who.account_id, repeat_key, body, make)
 
 
 @router.get("/{instance_id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -177,6 +178,18 @@ def refund_sent(brand: str, amount: str, reason: str, url: str) -> Letter:
         f"{brand} returns {amount} to you",
         f"We have returned {amount} of your payment: {reason}\n\nIt goes to the payment method you paid with. Your"
         f" bank shows it within about ten days.\n\nYour payments:\n\n{url}\n\n{brand}\n",
+    )
+
+
+def bots_cut_off(brand: str, bots: Sequence[str], url: str) -> Letter:
+    """The address was proven for the first time; bots that somebody connected before that are gone."""
+    return Letter(
+        "bots_cut_off",
+        "Connect your bot again",
+        "You have signed in by mail for the first time. Before that, anybody could have typed your address, so we have"
+        f" disconnected what was connected until then:\n\n{chr(10).join(bots)}\n\n"
+        "If that was you, connect it again, it takes a minute. If it was not, there is nothing for you to do: whoever"
+        f" it was cannot reach your account.\n\n{url}\n\n{brand}\n",
     )
 
 

@@ -223,6 +223,8 @@ class Payments(Protocol):
     name: str
     capabilities: frozenset[Capability]
     is_for_production: bool
+    is_customer_by_email: bool
+    """True where a mail address alone decides whose payments a checkout joins; whoever types it joins them."""
     checkout_origins: Sequence[str]
     """Origins (`https://…`) the browser is sent to for paying; empty where the page is ours."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
-from clawhaven.accounts import links, sessions, signup
+from clawhaven.accounts import sessions, signup
 from clawhaven.core.errors import Invalid, Unauthorized
 from clawhaven.web import deps
 from clawhaven.web.deps import Anyone, Ctx, OwnForm
@@ -63,10 +63,10 @@ def show_link(request: Request, _visitor: Anyone, token: Token) -> Response:
 def use_link(request: Request, ctx: Ctx, visitor: Anyone, _form: OwnForm, token: Token) -> Response:
     """Use the link up and open a session."""
     deps.limit(ctx, f"sign-in-link:{deps.client_address(request)}", ctx.settings.sign_in_per_minute * 4)
-    agent, days = request.headers.get("user-agent", ""), ctx.settings.session_days
+    agent = request.headers.get("user-agent", "")
     try:
         with ctx.db.tx() as db:
-            session = links.sign_in(db, token, ctx.clock.now(), days=days, user_agent=agent, replaces=visitor.session)
+            session = sign_in.use_link(db, ctx, token, user_agent=agent, replaces=visitor.session)
     except Unauthorized as error:
         return page(request, "sign_in.html", error.status, next_path="", email="", error=error.message)
     next_cookie = deps.own_cookie(ctx, NEXT_COOKIE)

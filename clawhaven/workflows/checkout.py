@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -73,7 +73,12 @@ class _Checked:
     coupon: str
 
 
-def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun:
+Keep = Callable[[Session, Begun], None]
+"""Told what was begun, in its transaction; the address of the payment page is our own then, which leads to the
+vendor's."""
+
+
+def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "", *, keep: Keep | None = None) -> Begun:
     """A new customer: account, draft and checkout in one transaction, then the vendor's payment page.
 
     Raises Invalid, Conflict (this email or bot is known), AtCapacity, Unavailable.
@@ -97,10 +102,12 @@ def sign_up(ctx: Context, email: str, form: Form, user_agent: str = "") -> Begun
         url = f"{ctx.settings.base_url}/checkout/{checkout.id}"
         letter = kinds.welcome(ctx.settings.brand_name, instance.name, url)
         letters.post(db, ctx, f"welcome:{owner.user.id}", letter, owner.account.id)
+        if keep is not None:
+            keep(db, Begun(owner, instance, checkout, url, None))
     return Begun(owner, instance, checkout, page_url(ctx, checkout), session)
 
 
-def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
+def add_instance(ctx: Context, owner: Owner, form: Form, *, keep: Keep | None = None) -> Begun:
     """A further assistant for somebody who has an account.
 
     Under a subscription of this plan that has room it is built at once. Raises Conflict at the plan's limit,
@@ -119,8 +126,13 @@ def add_instance(ctx: Context, owner: Owner, form: Form) -> Begun:
             instance.paid_at = ctx.clock.now()
             db.flush()
             provision.ask(db, ctx, instance.id)
-            return Begun(owner, instance, None, f"{ctx.settings.base_url}/deploying/{instance.id}", None)
+            begun = Begun(owner, instance, None, f"{ctx.settings.base_url}/deploying/{instance.id}", None)
+            if keep is not None:
+                keep(db, begun)
+            return begun
         instance, checkout = _open(db, ctx, owner, checked)
+        if keep is not None:
+            keep(db, Begun(owner, instance, checkout, f"{ctx.settings.base_url}/checkout/{checkout.id}", None))
     return Begun(owner, instance, checkout, page_url(ctx, checkout), None)
 
 
@@ -287,6 +299,12 @@ def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_c
         refuse_wallet_coupon(coupon)
         if Capability.COUPONS not in provider.capabilities:
             raise Invalid("Coupons cannot be used with this way of paying.", field="coupon", reason="not offered")
+        if coupon.kind == "amount" and Capability.AMOUNT_OFF not in provider.capabilities:
+            raise Invalid(
+                "A coupon of a fixed amount cannot be used with this way of paying; one of a percentage can.",
+                field="coupon",
+                reason="not offered",
+            )
         if not coupons.redeem(db, coupon.id, instance.account_id, checkout.id, now):
             raise Invalid("This coupon has been used up.", field="coupon", reason="used up")
     return checkout

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import signup
 from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, customers, subscriptions
@@ -21,7 +22,7 @@ from clawhaven.billing.models import Checkout, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
-from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound, PaymentRequired, Unavailable
+from clawhaven.core.errors import Conflict, Forbidden, IllegalMove, Invalid, NotFound, PaymentRequired, Unavailable
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ports.errors import ProviderError
@@ -131,11 +132,23 @@ def reactivate(ctx: Context, owner: Owner, instance_id: str, plan_id: str = "") 
 
 
 def portal_url(ctx: Context, account_id: str) -> str:
-    """The vendor's page for payment method and invoices. Raises NotFound before the first payment, Invalid without."""
+    """The vendor's page for payment method and invoices. Raises NotFound before the first payment, Invalid without.
+
+    A vendor that knows its customers by their mail address alone may have known this one before us: its page is only
+    for who has proven that the address is theirs (Forbidden `email_not_verified`).
+    """
     for provider in ctx.payments.values():
         with ctx.db.read() as db:
             reference = customers.find(db, account_id, provider.name)
+            is_proven = signup.owner_of(db, account_id).user.verified_at is not None
         if reference is not None and Capability.PORTAL in provider.capabilities:
+            if not is_proven and provider.is_customer_by_email:
+                raise Forbidden(
+                    "This page shows everything that was ever paid with your mail address, so we have to know that it"
+                    " is yours. Sign in once with the link that is mailed to you; then it opens.",
+                    code="email_not_verified",
+                    sign_in_url=f"{ctx.settings.base_url}/sign-in",
+                )
             return _ask_for(
                 partial(_portal, reference=reference, return_url=f"{ctx.settings.base_url}/billing"), provider
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import signup
 from clawhaven.billing import checkouts, coupons, credits, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.models import Checkout, Receipt, Subscription
@@ -21,7 +23,7 @@ from clawhaven.instances.states import State
 from clawhaven.ledger import entries
 from clawhaven.metering import prices
 from clawhaven.notices import kinds
-from clawhaven.ports.payments import VendorPayment, VendorState
+from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
 from clawhaven.workflows import (
     access,
     balance,
@@ -58,7 +60,8 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     if seen.subscription is not None:
         plan = _plan_of(ctx, seen.subscription.plan)
         told = plan.id if plan is not None else None
-        subscription = subscriptions.mirror(db, checkout, seen.subscription, asked_at or now, told)
+        shown = _without_private(db, ctx, checkout, seen.subscription)
+        subscription = subscriptions.mirror(db, checkout, shown, asked_at or now, told)
         apply_plan(db, ctx, subscription, now)
         dunning.follow(db, ctx, subscription)
         renewals.decide(db, ctx, subscription)
@@ -74,6 +77,14 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
             _move_credit(db, ctx, subscription, one, now)
     balance.look(db, ctx, checkout.account_id)
     return outcome
+
+
+def _without_private(db: Session, ctx: Context, checkout: Checkout, seen: VendorSubscription) -> VendorSubscription:
+    """Without the way to a page that a vendor opens for whoever has the address, until it is proven to be theirs."""
+    if seen.pay_url is None or not ctx.payment(checkout.provider).is_customer_by_email:
+        return seen
+    is_proven = signup.owner_of(db, checkout.account_id).user.verified_at is not None
+    return seen if is_proven else dataclasses.replace(seen, pay_url=None)
 
 
 def _hold(db: Session, checkout: Checkout) -> None:

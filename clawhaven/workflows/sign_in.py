@@ -1,16 +1,23 @@
-"""Mailing a sign-in link: the same limits behind every door."""
+"""Signing in by a mailed link: the same limits behind every door, and what the first link settles."""
 
 from __future__ import annotations
 
+import contextlib
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from clawhaven.accounts import links, signup
+from clawhaven.accounts import links, sessions, signup
+from clawhaven.accounts.models import Account, User
 from clawhaven.context import Context
-from clawhaven.core import ratelimit
+from clawhaven.core import audit, ratelimit
 from clawhaven.core.errors import RateLimited
 from clawhaven.core.secrets import hash_token
+from clawhaven.instances import connections
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
 from clawhaven.notices import kinds
-from clawhaven.workflows import letters
+from clawhaven.workflows import letters, lifecycle
 
 MAILS_PER_HOUR = 10
 """Sign-in mails to one person; beyond it nothing is sent, and nobody is told."""
@@ -30,3 +37,47 @@ def mail_link(db: Session, ctx: Context, email: str) -> bool:
     letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
     letters.post(db, ctx, f"sign_in:{hash_token(token)[:32]}", letter, owner.account.id)
     return True
+
+
+def use_link(db: Session, ctx: Context, token: str, *, user_agent: str = "", replaces: str = "") -> str:
+    """Use a mailed link up; returns the cookie's value of a new session. Raises Unauthorized.
+
+    `replaces` is the session in the cookie so far. The first link proves the address. Whoever typed it at sign-up may
+    have been somebody else, so what they connected is cut off: see `_cut_off`. Only a browser that is signed in to this
+    very account, and that opens the link too, is the same person's, and keeps its bots.
+    """
+    now, days = ctx.clock.now(), ctx.settings.session_days
+    user_id = links.redeem(db, token, now)
+    is_first = db.get_one(User, user_id).verified_at is None
+    before = sessions.find_session(db, replaces, now) if replaces else None
+    session = links.enter(db, user_id, now, days=days, user_agent=user_agent, replaces=replaces)
+    if is_first and (before is None or before.user.id != user_id):
+        _cut_off(db, ctx, user_id)
+    return session
+
+
+def _cut_off(db: Session, ctx: Context, user_id: str) -> None:
+    """Disconnect every bot that was connected before the address was proven, and say so to its owner, once.
+
+    A bot's maker reads along with whoever holds its token: an assistant that the true owner pays for must not answer
+    through a stranger's.
+    """
+    account = db.scalars(select(Account).where(Account.owner_id == user_id)).one()
+    mine = select(Instance).where(Instance.account_id == account.id, Instance.state != State.DELETED)
+    bots, by = [], f"user:{user_id}"
+    for instance in db.scalars(mine.order_by(Instance.id)).all():
+        lifecycle.locked(db, instance.id)
+        gone = connections.list_connections(db, instance.id)
+        for one in gone:
+            why = {"channel": one.channel, "why": "connected before the address was proven"}
+            audit.record(db, ctx.clock.now(), by, "channel.disconnect", one.id, account.id, **why)
+            connections.disconnect(db, instance.id, one.channel)
+        db.flush()
+        if gone and instance.deletion_asked_at is None:
+            # What waits for this assistant already brings it up to date, too.
+            with contextlib.suppress(RateLimited):
+                lifecycle.ask_configure(db, ctx, instance.id, by, [one.channel for one in gone])
+        bots += [f"@{one.bot_username} of {instance.name}" for one in gone]
+    if bots:
+        letter = kinds.bots_cut_off(ctx.settings.brand_name, bots, f"{ctx.settings.base_url}/dashboard")
+        letters.post(db, ctx, f"bots-cut-off:{user_id}", letter, account.id)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
 from clawhaven.api import repeats
+from clawhaven.billing.models import Checkout
 from clawhaven.instances.states import State
 from clawhaven.workflows import checkout
 from tests.api.conftest import FORM, assert_error
@@ -64,10 +66,9 @@ def test_a_refused_request_may_be_sent_again(http: TestClient, scene: Scene, key
     assert http.post("/api/instances", json={"assistant_name": "B"}, headers=me | NAMED).status_code == 201
 
 
-def test_what_broke_half_way_is_never_done_again(
-    http: TestClient, scene: Scene, key_of: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    me = key_of(scene.put_in(State.DELETED))
+@contextmanager
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything breaks once the rows are written, as a crash does."""
 
     def break_down(*_: object) -> None:
         raise LookupError("after the rows were written")
@@ -75,11 +76,36 @@ def test_what_broke_half_way_is_never_done_again(
     with monkeypatch.context() as patched:
         patched.setattr(checkout, "page_for", break_down)
         patched.setattr("clawhaven.api.errors.log.error", lambda *_, **__: None)
-        broken = http.post("/api/instances", json={"assistant_name": "B"}, headers=me | NAMED)
-    assert_error(broken, 500, "internal_error")
-    made = scene.count("instance")
-    assert_error(http.post("/api/instances", json={"assistant_name": "B"}, headers=me | NAMED), 409, "in_progress")
-    assert scene.count("instance") == made
+        yield
+
+
+@pytest.mark.parametrize("path", ["/api/signup", "/api/instances"])
+def test_an_answer_is_kept_with_the_rows_and_leads_on_after_a_crash(
+    http: TestClient, scene: Scene, key_of: Keys, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    me = key_of(scene.put_in(State.DELETED)) if path != "/api/signup" else {}
+    body = FORM if path == "/api/signup" else {"assistant_name": "B"}
+    with breaking(monkeypatch):
+        assert_error(http.post(path, json=body, headers=me | NAMED), 500, "internal_error")
+    before = scene.counts()
+    again = http.post(path, json=body, headers=me | NAMED)
+    assert (again.status_code, again.headers[repeats.REPLAYED]) == (201, "true")
+    assert scene.counts() == before
+    told = again.json()
+    with scene.ctx.db.read() as db:
+        (opened,) = db.query(Checkout).filter_by(instance_id=told["instance_id"])
+    assert told["checkout_url"] == f"{scene.ctx.settings.base_url}/checkout/{opened.id}"
+
+
+def test_what_broke_half_way_is_never_done_again(
+    http: TestClient, scene: Scene, key_of: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me, body = key_of(scene.put_in(State.DELETED)), {"amount_micros": 25_000_000}
+    with breaking(monkeypatch):
+        assert_error(http.post("/api/billing/topup", json=body, headers=me | NAMED), 500, "internal_error")
+    made = scene.count("checkout")
+    assert_error(http.post("/api/billing/topup", json=body, headers=me | NAMED), 409, "in_progress")
+    assert scene.count("checkout") == made
 
 
 def test_a_repeat_that_comes_too_early_is_told_so(
@@ -96,16 +122,16 @@ def test_a_repeat_that_comes_too_early_is_told_so(
     monkeypatch.setattr(checkout, "page_for", wait)
 
     def create() -> object:
-        return http.post("/api/instances", json={"assistant_name": "B"}, headers=me | NAMED)
+        return http.post("/api/billing/topup", json={"amount_micros": 25_000_000}, headers=me | NAMED)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(create)
         try:
             assert arrived.wait(30)
-            early = http.post("/api/instances", json={"assistant_name": "B"}, headers=me | NAMED)
+            early = create()
         finally:
             go_on.set()
-    assert_error(early, 409, "in_progress")
+    assert_error(early, 409, "in_progress")  # type: ignore[arg-type]
     assert first.result().status_code == 201  # type: ignore[attr-defined]
 
 

@@ -21,6 +21,8 @@ LETTERS = {
     "cancel_undone": kinds.cancel_undone("Brand", AT, URL),
     "trial_ending": kinds.trial_ending("Brand", AT, "$29.00", URL),
     "refund_sent": kinds.refund_sent("Brand", "$4.00", "They asked.", URL),
+    "refund_returned": kinds.refund_returned("Brand", "$4.00", URL, is_plan=True, is_dispute=False),
+    "bots_cut_off": kinds.bots_cut_off("Brand", ["@ada_bot of Ada"], URL),
     "sign_in": kinds.sign_in("Brand", URL),
     "welcome": kinds.welcome("Brand", "Ada", URL),
     "ready": kinds.ready("Brand", "Ada", URL, "https://t.me/bot?start=1"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from clawhaven import ledger
+from clawhaven.accounts import links
 from clawhaven.billing import customers
-from clawhaven.core.errors import Conflict, IllegalMove, Invalid, NotFound
+from clawhaven.core.errors import Conflict, Forbidden, IllegalMove, Invalid, NotFound
+from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import access, checkout, lifecycle, plan
 from clawhaven.workflows.checkout import Form
 from tests.workflows.scene import Scene
@@ -144,3 +146,21 @@ def test_a_plan_that_is_disputed_is_not_changed(engine_context: Scene) -> None:
     with pytest.raises(IllegalMove, match="disputed"):
         plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
     assert row(scene, begun).plan == "personal"
+
+
+def test_a_page_that_opens_by_mail_address_is_for_who_has_proven_theirs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ctx = scene.live(), scene.ctx
+    monkeypatch.setattr(Sandbox, "is_customer_by_email", True)
+    with pytest.raises(Forbidden, match="mailed to you") as refused:
+        plan.portal_url(ctx, begun.owner.account.id)
+    assert refused.value.error_code == "email_not_verified"
+    scene.vendor.fail_renewal(row(scene, begun).reference)
+    scene.settle(begun)
+    assert row(scene, begun).pay_url is None
+    with ctx.db.tx() as db:
+        links.verify(db, begun.owner.user.id, ctx.clock.now())
+    scene.settle(begun)
+    assert (row(scene, begun).pay_url or "").startswith("http")
+    assert plan.portal_url(ctx, begun.owner.account.id).startswith("http")

@@ -69,6 +69,7 @@ class Creem:
         }
     )
     is_for_production = True
+    is_customer_by_email = True
     topup_unit_micros = 1_000_000
     """Top-ups are units of a one-dollar product."""
 

@@ -48,6 +48,7 @@ class Sandbox(Pages, Rehearsals):
     name = "sandbox"
     capabilities = frozenset(Capability)
     is_for_production = False
+    is_customer_by_email = False
     checkout_origins: Sequence[str] = ()
 
     class Options(EnvSettings):

@@ -53,6 +53,7 @@ class Stripe:
     name = "stripe"
     capabilities = frozenset(Capability)
     is_for_production = True
+    is_customer_by_email = False
 
     class Options(EnvSettings):
         """Settings of Stripe."""
