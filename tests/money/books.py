@@ -60,11 +60,14 @@ def payments_are_booked_once(at: Facts) -> Iterator[str]:
             yield f"{one.reference}: {amount} paid, and not booked"
         if at.moved(f"plan:sandbox:{one.reference}") != (amount if is_plan else 0):
             yield f"{one.reference}: {amount} paid for a plan, and not booked"
-        for kind, wanted in (("refund", back), ("unplan", back if is_plan else 0)):
-            prefix = f"{kind}:sandbox:{one.reference}:"
-            booked = sum(at.moved(key) for key in at.entries if key.startswith(prefix))
+        for kind, undo, wanted in (("refund", "unrefund", back), ("unplan", "replan", back if is_plan else 0)):
+            booked = _sum(at, f"{kind}:sandbox:{one.reference}:") - _sum(at, f"{undo}:sandbox:{one.reference}:")
             if booked != wanted:
                 yield f"{one.reference}: {wanted} given back, {booked} booked as {kind}"
+
+
+def _sum(at: Facts, prefix: str) -> int:
+    return sum(at.moved(key) for key in at.entries if key.startswith(prefix))
 
 
 def periods_have_their_credit(at: Facts) -> Iterator[str]:
@@ -75,7 +78,7 @@ def periods_have_their_credit(at: Facts) -> Iterator[str]:
     until: dict[str, float] = defaultdict(float)
     for row in sorted(at.paid.values(), key=lambda row: row["period_start"] or 0):
         ours = at.subscriptions.get(row["subscription"] or "")
-        if ours is None or row["period_start"] is None or row["plan"] != "metered":
+        if ours is None or row["period_start"] is None or row["plan"] not in ("metered", "tryout"):
             continue
         if row["period_start"] >= until[ours.id]:
             wanted.add(f"period:{ours.id}:{as_time(row['period_start']):%Y-%m-%dT%H:%M:%S}")
@@ -106,8 +109,14 @@ def expired_credit_was_what_was_left(at: Facts) -> Iterator[str]:
                 taken = min(left[grant.id], rest)
                 left[grant.id] -= taken
                 rest -= taken
+        # What came back in between was there for some calls and not for others: only its sum is told.
+        was_given_again = any(_sum(at, f"credit-again:{grant.id}") for grant in mine)
         for grant in mine:
-            taken = at.moved(f"credit-expired:{grant.id}")
+            taken = _sum(at, f"credit-expired:{grant.id}") - _sum(at, f"credit-again:{grant.id}")
+            if was_given_again:
+                if taken != grant.expired_micros or not 0 <= taken <= grant.amount_micros:
+                    yield f"{grant.key}: {taken} of {grant.amount_micros} taken back, {grant.expired_micros} noted"
+                continue
             if grant.expired_micros != taken or taken > left[grant.id]:
                 yield f"{grant.key}: {left[grant.id]} left, {taken} taken back, {grant.expired_micros} noted"
             is_over = grant.expires_at is not None and grant.expires_at < at.now - timedelta(minutes=5)
@@ -115,6 +124,14 @@ def expired_credit_was_what_was_left(at: Facts) -> Iterator[str]:
                 yield f"{grant.key} is over and was not taken back"
             if is_over and taken < left[grant.id] and not _was_empty(at, wallet.id, grant):
                 yield f"{grant.key}: {left[grant.id]} left, only {taken} taken back"
+
+
+def own_keys_cost_nothing(at: Facts) -> Iterator[str]:
+    """A call with the customer's own key is between the customer and the vendor."""
+    for call in at.all_of(UsageRow):
+        figures = (call.price_micros, call.provider_cost_micros, call.uncovered_micros, call.held_micros)
+        if call.plan_mode == "own_key" and (any(figures) or call.ledger_account_id):
+            yield f"the call {call.id} with an own key cost {figures}"
 
 
 def _end(grant: CreditGrant) -> datetime:

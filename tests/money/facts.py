@@ -38,7 +38,9 @@ class Facts:
         rows = place.vendor_rows
         self.sold = {row["reference"]: row for row in rows("SELECT * FROM subscriptions")}
         self.paid = {row["reference"]: row for row in rows("SELECT * FROM payments WHERE state = 'succeeded'")}
-        given = rows("SELECT payment, sum(amount_micros) AS given FROM refunds GROUP BY payment")
+        given = rows("SELECT payment, sum(amount_micros) AS given FROM refunds WHERE NOT is_failed GROUP BY payment")
+        self.came_back = {row["payment"] for row in rows("SELECT payment FROM refunds WHERE is_failed")}
+        """Payments of which a refund did not arrive."""
         self.returned = {row["payment"]: int(row["given"]) for row in given}
         for reference, row in self.paid.items():
             if row["dispute"] == "lost":

@@ -19,20 +19,20 @@ from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.core.errors import AppError, PaymentRequired
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State
-from clawhaven.metering.calls import Ask
+from clawhaven.metering.batches import Ask, Closing, OpenCall, Opening, run_batch
 from clawhaven.metering.models import Source
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Usage
 from clawhaven.providers.payments.sandbox_invoices import save_card
 from clawhaven.providers.payments.sandbox_trouble import CARDS, Card
-from clawhaven.workflows import balance, checkout, lifecycle, plan, refunds, topups
+from clawhaven.workflows import balance, checkout, lifecycle, ownkey, plan, refunds, topups
 from clawhaven.workflows.checkout import Form
 from tests.money.mortality import Killed
 from tests.money.world import World
 
 DOLLAR = 1_000_000
 CENT = 10_000
-PLANS = ("personal", "metered", "metered", "yearly", "monthly")
+PLANS = ("personal", "metered", "metered", "tryout", "yearly", "monthly")
 COUPONS = {"GIFT": ("credit", 5 * DOLLAR), "HALF": ("percent", 50), "TENNER": ("amount", 10 * DOLLAR)}
 OPERATOR = "user:operator"
 
@@ -164,8 +164,11 @@ class Customer:
             self._do(f"reactivates {one.id} {to}", lambda: plan.reactivate(self.world.ctx, view.owner, one.id, to))
 
     def add(self, view: View) -> None:
-        form = self._form(self._pick(list(PLANS)))
-        self._do(f"adds an assistant, {form.plan}", lambda: checkout.add_instance(self.world.ctx, view.owner, form))
+        form = self._form(self._pick(list(PLANS)), self._pick(["", "", "", "HALF", "TENNER"]))
+        self._do(
+            f"adds an assistant, {form.plan} {form.coupon}",
+            lambda: checkout.add_instance(self.world.ctx, view.owner, form),
+        )
 
     def delete(self, view: View) -> None:
         if one := self._pick([one for one in view.instances if one.state != State.DELETED]):
@@ -248,10 +251,47 @@ class Customer:
                 self._in_tx(lambda db: refunds.ask(db, self.world.ctx, one.id, amount, "asked for it", OPERATOR)),
             )
 
+    def lose_refund(self, view: View) -> None:
+        if one := self._pick([one for one in view.receipts if one.refunded_micros and one.dispute != "lost"]):
+            self._at_vendor("does not get the refund", lambda: self.world.vendor.fail_refunds(one.reference))
+
     def dispute(self, view: View) -> None:
         if one := self._pick(view.receipts):
             verdict: Any = self.world.random.choice(["won", "lost"]) if one.dispute == "open" else "open"
             self._at_vendor(f"disputes: {verdict}", lambda: self.world.vendor.dispute(one.reference, verdict))
+
+    def give_key(self, view: View) -> None:
+        """The customer's own model key is put, changed or forgotten."""
+        one = self._pick([one for one in view.instances if one.state != State.DELETED])
+        if one is None:
+            return
+        ctx, actor = self.world.ctx, f"user:{view.owner.user.id}"
+        if self.world.random.random() < 0.15:
+            self._do("takes the model key away", self._in_tx(lambda db: ownkey.remove(db, ctx, one.id, actor)))
+        else:
+            self._do("gives a model key", lambda: ownkey.put(ctx, one.id, "sk-sandbox-mine", "sandbox", actor))
+
+    def call_often(self, view: View) -> None:
+        """Every call under way ends and several begin, in one transaction, as the proxy does it under load."""
+        world, now = self.world, self.world.now
+        with world.ctx.db.read() as db:
+            active = [one for one in view.instances if one.state == State.ACTIVE]
+            grants = [grant for one in active if (grant := metering.grant_of(db, one.id)) is not None]
+        openings = [Opening(self._ask(), grant.key_hash, ("sandbox",)) for grant in grants for _ in range(3)]
+        closings = [Closing(call_id, self._usage()) for call_id in self.calls]
+        what = f"ends {len(closings)} calls and begins {len(openings)}"
+        done = self._do(what, self._in_tx(lambda db: run_batch(db, openings, closings, now=now)))
+        if done is not None:
+            self.calls = [one.id for one in done.opened if isinstance(one, OpenCall)]
+            if any(isinstance(one, PaymentRequired) for one in done.opened):
+                note_refusal(world, view.owner.account.id)
+
+    def _ask(self) -> Ask:
+        return Ask("sandbox-1", "anthropic-messages", self.world.random.randint(0, 150_000), 4_000, Source.PERSON)
+
+    def _usage(self) -> Usage | None:
+        random = self.world.random
+        return Usage(random.randint(0, 150_000), random.randint(0, 4_000)) if random.random() < 0.9 else None
 
     def call_model(self, view: View) -> None:
         """A call begins, or one that is under way ends, or its process dies and nobody ever ends it."""
@@ -261,7 +301,7 @@ class Customer:
             if random.random() < 0.2:
                 self.world.say(f"{self.email} the process of {call_id} dies")
                 return
-            used = Usage(random.randint(0, 150_000), random.randint(0, 4_000)) if random.random() < 0.9 else None
+            used = self._usage()
             self._do("ends a call", self._in_tx(lambda db: metering.close_call(db, call_id, used, now=self.world.now)))
             return
         one = self._pick([one for one in view.instances if one.state == State.ACTIVE])
@@ -273,9 +313,9 @@ class Customer:
         ctx = self.world.ctx
         with ctx.db.read() as db:
             grant = metering.grant_of(db, instance.id)
-        if grant is None or grant.plan_mode == "own_key":
+        if grant is None:
             return None
-        ask = Ask("sandbox-1", "anthropic-messages", self.world.random.randint(0, 150_000), 4_000, Source.PERSON)
+        ask = self._ask()
         try:
             with ctx.db.tx() as db:
                 return metering.open_call(db, ask, key_hash=grant.key_hash, upstreams=("sandbox",), now=self.world.now)
@@ -305,7 +345,9 @@ def _rows(db: Session, table: Any, owner: Owner) -> list[Any]:
 
 DEEDS: list[tuple[Callable[[Customer, View], None], int]] = [
     (Customer.visit_page, 14),
-    (Customer.call_model, 20),
+    (Customer.call_model, 18),
+    (Customer.call_often, 3),
+    (Customer.give_key, 4),
     (Customer.top_up, 8),
     (Customer.change_card, 5),
     (Customer.pay_owed, 4),
@@ -320,6 +362,7 @@ DEEDS: list[tuple[Callable[[Customer, View], None], int]] = [
     (Customer.redeem, 2),
     (Customer.be_given, 3),
     (Customer.be_refunded, 3),
+    (Customer.lose_refund, 1),
     (Customer.dispute, 2),
 ]
 

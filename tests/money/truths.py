@@ -126,6 +126,8 @@ def the_deleted_pay_nothing(at: Facts) -> Iterator[str]:
         ended_at = max(one.deletion_asked_at for one in mine if one.deletion_asked_at)
         for row in at.paid.values():
             is_later = row["subscription"] == ours.reference and row["created_at"] > ended_at.timestamp()
+            if row["reference"] in at.came_back:
+                continue  # the operator was told
             if is_later and at.returned.get(row["reference"], 0) < row["amount_micros"] and row["dispute"] != "open":
                 yield f"{row['reference']} was paid after the deletion and kept"
 
@@ -135,6 +137,25 @@ def nobody_pays_twice(at: Facts) -> Iterator[str]:
     for reference, row in at.sold.items():
         if row["state"] != "canceled" and not at.assistants_of(at.subscriptions[reference]):
             yield f"{reference} is {row['state']} and pays for no assistant"
+
+
+def trials_are_had_once(at: Facts) -> Iterator[str]:
+    """One trial for an account, told about before it is paid for, at most once."""
+    owners = {one.reference: one.account_id for one in at.subscriptions.values()}
+    tried = Counter(owners[row["reference"]] for row in at.sold.values() if row["trial_end"] is not None)
+    if several := [account_id for account_id, count in tried.items() if count > 1]:
+        yield f"more than one trial: {several}"
+    told = Counter(one.key.split(":")[1] for one in at.all_of(Notice) if one.key.startswith("trial:"))
+    if twice := [one for one, count in told.items() if count > 1]:
+        yield f"told twice of a trial's end: {twice}"
+
+
+def renewals_wait_for_the_verdict(at: Facts) -> Iterator[str]:
+    """A living subscription is charged no renewals while a payment of it is disputed, and is charged them again."""
+    disputed = {row["subscription"] for row in at.paid.values() if row["dispute"] == "open"}
+    for reference, row in at.sold.items():
+        if row["state"] != "canceled" and bool(row["is_paused"]) != (reference in disputed):
+            yield f"{reference} is {'held back' if row['is_paused'] else 'charged'}, disputed: {reference in disputed}"
 
 
 def letters_came_once(at: Facts) -> Iterator[str]:
@@ -173,11 +194,14 @@ TRUTHS: tuple[Callable[[Facts], Iterator[str]], ...] = (
     books.expired_credit_was_what_was_left,
     books.wallets_add_up,
     books.disputed_top_ups_are_set_aside,
+    books.own_keys_cost_nothing,
     nothing_is_left_open,
     assistants_follow_the_money,
     trouble_has_its_time,
     the_deleted_pay_nothing,
     nobody_pays_twice,
+    trials_are_had_once,
+    renewals_wait_for_the_verdict,
     letters_came_once,
 )
 

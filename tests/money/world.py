@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +16,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
+from clawhaven.billing.patience import LONGEST
 from clawhaven.context import Context
 from clawhaven.core import ids
 from clawhaven.core.clock import Clock
@@ -133,7 +136,7 @@ class World:
         self.fate.risk = 0.0
         self.vendor.make_trouble(Trouble())
         for _ in range(2):
-            self.pass_time(timedelta(minutes=65))
+            self.pass_time(LONGEST + timedelta(minutes=65))
             while self.deliver():
                 self.clock.advance(timedelta(seconds=61))
             self.hands.work()
@@ -170,10 +173,22 @@ def begin(settings: Settings, seed: int, **changes: Any) -> Iterator[World]:
         )
         patch.setattr(ids, "secrets", source)
         patch.setattr(Store, "_open", _open_hastily)
-        with set_up(settings, SteadyClock(), max_parallel_boots=10_000, **changes) as scene:
+        changes = {"max_parallel_boots": 10_000, "plans_file": _write_plans(settings), **changes}
+        with set_up(settings, SteadyClock(), **changes) as scene:
             if scene.ctx.db.is_sqlite:
                 sa.event.listen(scene.ctx.db.engine, "connect", _hurry)
             yield World(scene, random, patch)
+
+
+def _write_plans(settings: Settings) -> Path:
+    """The built-in catalogue with trials: a week of `personal`, and `tryout`, which is `metered` with five days."""
+    text = (files("clawhaven.billing") / "plans.toml").read_text().replace("trial_days = 0", "trial_days = 7", 1)
+    metered = text[text.index("[metered]") :]
+    tryout = metered.replace("[metered]", "[tryout]").replace('"Metered"', '"Tryout"').replace("days = 0", "days = 5")
+    path = settings.data_dir.parent / "plans.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n{tryout}")
+    return path
 
 
 def _hurry(connection: sqlite3.Connection, _record: object = None) -> None:
