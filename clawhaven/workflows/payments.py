@@ -69,10 +69,17 @@ def ask(db: Session, ctx: Context, row: InboxEvent, again: str = "") -> None:
     enqueue(db, ctx, "apply_payment", workflow_id, row.id, queue=engine.EVENTS, partition=partition)
 
 
-def ask_settle(db: Session, ctx: Context, checkout_id: str, *, is_overdue: bool = False) -> None:
-    """Ask for the vendor's truth about a checkout without an event; `is_overdue`: unpaid then means expired."""
+def ask_settle(
+    db: Session, ctx: Context, checkout_id: str, *, is_overdue: bool = False, is_patient: bool = True
+) -> None:
+    """Ask for the vendor's truth about a checkout without an event; `is_overdue`: unpaid then means expired.
+
+    `is_patient` False: a vendor that does not answer is left alone, because the next round asks again anyway; hundreds
+    that wait for it would keep the events of other vendors waiting.
+    """
     workflow_id = f"settle:{checkout_id}:{int(ctx.clock.now().timestamp())}"
-    enqueue(db, ctx, "settle", workflow_id, checkout_id, is_overdue, queue=engine.EVENTS, partition=checkout_id)
+    given = (checkout_id, is_overdue, is_patient)
+    enqueue(db, ctx, "settle", workflow_id, *given, queue=engine.EVENTS, partition=checkout_id)
 
 
 @workflow("apply_payment")
@@ -98,10 +105,10 @@ def apply_payment(row_id: str) -> str:
 
 
 @workflow("settle")
-def settle(checkout_id: str, is_overdue: bool) -> str:
+def settle(checkout_id: str, is_overdue: bool, is_patient: bool = True) -> str:
     """Make ours equal to the vendor's; give back what was paid for nothing; expire what nobody paid."""
     try:
-        outcome = settle_checkout(checkout_id)
+        outcome = settle_checkout(checkout_id) if is_patient else look_at_checkout(checkout_id)
         if outcome == settlement.UNWANTED:
             give_back(checkout_id)
             settle_checkout(checkout_id)
@@ -168,6 +175,16 @@ def _found_by_key(db: Session, row: InboxEvent) -> str | None:
 @step("settle_checkout", attempts=6, wait_seconds=2)
 def settle_checkout(checkout_id: str) -> str:
     """Read the vendor's state outside any transaction, then make ours equal in one; then hold or release renewals."""
+    return _settle(checkout_id)
+
+
+@step("look_at_checkout", attempts=1)
+def look_at_checkout(checkout_id: str) -> str:
+    """The same, asking the vendor once."""
+    return _settle(checkout_id)
+
+
+def _settle(checkout_id: str) -> str:
     ctx = engine.context()
     with ctx.db.read() as db:
         checkout = checkouts.get(db, checkout_id)

@@ -191,6 +191,12 @@ def _living(db: Session, subscription: Subscription) -> int:
 def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
     provider = ctx.payment(subscription.provider)
     _require(provider, Capability.CHANGE_PLAN, "change a plan")
+    if subscription.held_at is not None:
+        # The vendor voids every invoice meanwhile, that of a dearer plan included.
+        raise IllegalMove(
+            "A payment for this plan is disputed. Once that is settled, the plan can be changed.",
+            state=subscription.state,
+        )
     # From where it starts: the same wish sent twice is one change; to go there again after having left is a new one.
     key = f"plan:{subscription.id}:{price.plan}:{price.amount_micros}:{subscription.checked_at:%Y%m%d%H%M%S%f}"
     _ask_for(lambda vendor: vendor.change_plan(subscription.reference, price, key), provider)

@@ -197,7 +197,7 @@ def _subscriptions_to_check(ctx: Context) -> list[Finding]:
             db, set(ctx.payments), before=now - timedelta(hours=1), now=now, limit=SUBSCRIPTIONS_A_ROUND
         ):
             patience.note_asked(db, row, now)
-            payments.ask_settle(db, ctx, row.checkout_id)
+            payments.ask_settle(db, ctx, row.checkout_id, is_patient=False)
         away = (
             select(Subscription.provider, func.count())
             .where(Subscription.provider.not_in(ctx.payments), Subscription.state != SubscriptionState.CANCELED)
@@ -276,7 +276,7 @@ def _old_checkouts(ctx: Context) -> list[Finding]:
     with ctx.db.tx() as db:
         for checkout in checkouts.overdue(db, now):
             patience.note_asked(db, checkout, now)
-            payments.ask_settle(db, ctx, checkout.id, is_overdue=True)
+            payments.ask_settle(db, ctx, checkout.id, is_overdue=True, is_patient=False)
             found.append(Finding(checkout.id, "not paid within a day", "the vendor is asked, then it expires"))
     return found
 

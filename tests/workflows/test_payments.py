@@ -237,3 +237,21 @@ def _run_dry(scene: Scene) -> None:
     """Until every workflow about an event is over."""
     waiting = "status IN ('ENQUEUED', 'PENDING', 'DELAYED') AND workflow_uuid LIKE 'event:%'"
     scene.wait(lambda: scene.count("workflow_status", waiting) == 0)
+
+
+def test_a_periodic_look_asks_a_vendor_that_does_not_answer_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, asked = scene.live(), []
+    assert begun.checkout
+
+    def be_away(_: object, reference: str) -> None:
+        asked.append(reference)
+        raise ProviderError("away", code="sandbox_down")
+
+    monkeypatch.setattr(Sandbox, "fetch", be_away)
+    wanted = f"settle:{begun.checkout.id}:{int(scene.ctx.clock.now().timestamp())}"
+    with engine.running(scene.ctx):
+        with scene.ctx.db.tx() as db:
+            payments.ask_settle(db, scene.ctx, begun.checkout.id, is_patient=False)
+        scene.wait(lambda: engine.is_over(scene.ctx, wanted))
+    assert asked == [scene.reference(begun)]
+    assert engine.last_word(scene.ctx, wanted) == "sandbox_down"

@@ -7,6 +7,7 @@ import pytest
 from clawhaven import ledger
 from clawhaven.accounts import links
 from clawhaven.billing import customers
+from clawhaven.billing.models import Subscription
 from clawhaven.core.errors import Conflict, Forbidden, IllegalMove, Invalid, NotFound
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import access, checkout, lifecycle, plan
@@ -164,3 +165,19 @@ def test_a_page_that_opens_by_mail_address_is_for_who_has_proven_theirs(
     scene.settle(begun)
     assert (row(scene, begun).pay_url or "").startswith("http")
     assert plan.portal_url(ctx, begun.owner.account.id).startswith("http")
+
+
+def test_the_plan_and_its_price_stay_while_renewals_are_held(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    with scene.ctx.db.tx() as db:
+        db.get_one(Subscription, row(scene, begun).id).held_at = scene.ctx.clock.now()
+        db.get_one(Subscription, row(scene, begun).id).amount_micros = 19_000_000  # bought when it was cheaper
+    account, subscription = begun.owner.account.id, row(scene, begun).id
+    for act in (
+        lambda: plan.change(scene.ctx, account, subscription, "yearly", USER),
+        lambda: plan.accept_price(scene.ctx, account, subscription, USER),
+    ):
+        with pytest.raises(IllegalMove, match="disputed"):
+            act()
+    assert row(scene, begun).plan == "personal"

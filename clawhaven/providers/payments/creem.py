@@ -245,7 +245,7 @@ class Creem:
             state = objects.state_of(one, self._clock.now())
             if is_ours and state != "canceled":
                 customer = objects.reference_of(one.get("customer"))
-                seen = objects.subscription_of(one, self._plan_of, self._clock.now(), None)
+                seen = objects.listed_subscription(one, self._plan_of, self._clock.now())
                 listed.append(ListedSubscription(objects.required(one), state, key, customer, seen))
         return listed
 

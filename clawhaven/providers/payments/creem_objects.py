@@ -120,6 +120,14 @@ def subscription_of(
     )
 
 
+def listed_subscription(found: Mapping[str, Any], plans: Mapping[str, str], now: datetime) -> VendorSubscription | None:
+    """One of a list, where a strange one hides no other: None."""
+    try:
+        return subscription_of(found, plans, now, None)
+    except ProviderError:
+        return None
+
+
 def state_of(found: Mapping[str, Any], now: datetime) -> str:
     """A subscription's state in the field's words.
 

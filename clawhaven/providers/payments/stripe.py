@@ -272,7 +272,7 @@ class Stripe:
             key, state = objects.reference_of((one.get("metadata") or {}).get("checkout")), objects.state_of(one)
             if key is not None and state != "canceled":
                 customer = objects.reference_of(one.get("customer"))
-                seen = objects.subscription_of(one, self._articles.plan_of, None)
+                seen = objects.listed_subscription(one, self._articles.plan_of)
                 listed.append(ListedSubscription(id_of(one), state, key, customer, seen))
         return listed
 

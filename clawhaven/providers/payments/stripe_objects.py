@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from clawhaven.core.money import from_cents
+from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import (
     PaymentEvent,
     PaymentKind,
@@ -95,6 +96,14 @@ def subscription_of(raw: Json, plan_of: PlanOf, pay_url: str | None) -> VendorSu
         pay_url=pay_url,
         is_paused=bool(raw.get("pause_collection")),
     )
+
+
+def listed_subscription(raw: Json, plan_of: PlanOf) -> VendorSubscription | None:
+    """One of a list, where a strange one hides no other: None."""
+    try:
+        return subscription_of(raw, plan_of, None)
+    except ProviderError:
+        return None
 
 
 def state_of(raw: Json) -> str:

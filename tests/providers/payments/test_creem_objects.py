@@ -108,6 +108,14 @@ def test_events_of_a_subscription(event_type: str, kind: PaymentKind) -> None:
     )
 
 
+def test_a_strange_one_of_a_list_hides_no_other() -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    assert objects.listed_subscription({"id": "sub_1", "status": "active"}, {}, now) is None
+    found = objects.listed_subscription({**SUBSCRIPTION, "status": "paused"}, {}, now)
+    assert found is not None
+    assert found.is_paused
+
+
 def test_a_completed_checkout_names_everything() -> None:
     found = objects.event_of(event("checkout.completed", CHECKOUT))
     assert found.kind is PaymentKind.CHECKOUT_COMPLETED

@@ -141,6 +141,18 @@ def test_disputes_are_open_won_or_lost(status: str, word: str) -> None:
     assert objects.dispute_of({"status": status}).state == word
 
 
+def test_a_strange_one_of_a_list_hides_no_other() -> None:
+    assert objects.listed_subscription({"id": "sub_1", "status": "active", "items": {"data": []}}, plan_of) is None
+    assert objects.dispute_of({"status": "needs_response", "evidence_details": {"due_by": 60}}).due_at == objects.at(60)
+    assert objects.dispute_of({"status": "lost", "evidence_details": {"due_by": 60}}).due_at is None
+    assert [objects.is_cut_short(one) for one in ({"has_more": True}, {"has_more": False}, {}, None)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_what_can_still_be_paid_has_a_page() -> None:
     owed = invoice(status="open", amount_remaining=2900, hosted_invoice_url="https://invoice.stripe.com/i/owed")
     assert objects.pay_url_of([invoice(), owed]) == "https://invoice.stripe.com/i/owed"
