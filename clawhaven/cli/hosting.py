@@ -9,16 +9,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from clawhaven import wiring
 from clawhaven.accounts import apikeys, links, signup
 from clawhaven.api.app import create_app as create_api
 from clawhaven.context import Context
+from clawhaven.core import logs
 from clawhaven.core.logs import get_logger
 from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
+from clawhaven.proxy import processes
 from clawhaven.proxy.app import create_app as create_proxy
 from clawhaven.web.app import create_app as create_web
 from clawhaven.worker import working
@@ -60,8 +64,9 @@ def serve(ctx: Context, *, with_worker: bool, is_demo: bool = False) -> None:
     """Serve until SIGINT or SIGTERM. The demo also stops every gateway at its end; otherwise they go on."""
     settings = ctx.settings
     try:
-        with working(ctx) if with_worker else contextlib.nullcontext():
-            asyncio.run(_serve(ctx, is_demo))
+        runner = asyncio.Runner(loop_factory=processes.event_loop_factory())
+        with working(ctx) if with_worker else contextlib.nullcontext(), runner:
+            runner.run(_serve(ctx, is_demo))
         if is_demo:
             stop_gateways(ctx)
     except RuntimeError as error:
@@ -72,10 +77,21 @@ def serve(ctx: Context, *, with_worker: bool, is_demo: bool = False) -> None:
     log.info("stopped", address=settings.base_url)
 
 
-def serve_proxy(ctx: Context, bind: str) -> None:
+def serve_proxy(settings: Settings, bind: str, fronts: int) -> None:
     """Only the model proxy, until SIGINT or SIGTERM."""
-    asyncio.run(_run([_server(create_proxy(ctx), *parse_bind(bind), is_bare=True)]))
-    ctx.db.close()
+    host, port = parse_bind(bind)
+    try:
+        code = processes.serve(partial(_build, settings), host, port, fronts)
+    except OSError as error:
+        print(f"The proxy cannot listen on {bind}: {error.strerror}.", file=sys.stderr)
+        code = 1
+    if code:
+        raise SystemExit(code)
+
+
+def _build(settings: Settings) -> Context:
+    logs.configure(settings.log_level, settings.log_format)
+    return wiring.build(settings)
 
 
 async def _serve(ctx: Context, is_demo: bool) -> None:

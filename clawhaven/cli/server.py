@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -60,11 +61,19 @@ def worker() -> None:
 
 def proxy(
     bind: Annotated[str, typer.Option(help="host:port to listen on.")] = "127.0.0.1:8081",
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Processes that talk to clients; one more counts. Default: one less than CPUs."
+        ),
+    ] = None,
 ) -> None:
     """Run the model proxy only."""
     from clawhaven.cli import hosting
 
-    hosting.serve_proxy(start(), bind)
+    settings = read_settings()
+    start(settings).db.close()
+    hosting.serve_proxy(settings, bind, processes or max(1, (os.cpu_count() or 1) - 1))
 
 
 def migrate() -> None:

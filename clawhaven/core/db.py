@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -19,6 +20,11 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 BUSY_TIMEOUT_MS = 30_000
+CHECKPOINT_PAGES = 1000
+"""SQLite's own default: a log of 4 MB."""
+
+CHECKPOINT_SECONDS = 1.0
+
 MOST_URGENT_IN_A_ROW = 8
 """Urgent writers before one of the others has its turn, so that nobody waits for ever."""
 
@@ -61,6 +67,11 @@ class Base(DeclarativeBase):
         int: sa.BigInteger,
         dict[str, Any]: sa.JSON(none_as_null=True),
     }
+
+
+def table_of(model: type[Base]) -> sa.Table:
+    """The table behind a model, for statements about many rows."""
+    return cast(sa.Table, model.__table__)
 
 
 def make_engine(url: str, *, foreign_keys: bool = True, pool_size: int = 20) -> sa.Engine:
@@ -109,8 +120,20 @@ def _make_sqlite_durable(engine: sa.Engine, foreign_keys: bool) -> None:
             connection.exec_driver_sql("BEGIN")
             return
         is_urgent = connection.get_execution_options().get("is_urgent", False)
+        _wait_for_disk(connection, not connection.get_execution_options().get("flushes_later", False))
         turns.take(connection.connection.dbapi_connection, is_urgent=is_urgent)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _wait_for_disk(connection: sa.Connection, is_wanted: bool) -> None:
+    """Whether this SQLite connection's next commit waits for the disk; a pool's connections go from hand to hand.
+
+    Where it does not, it leaves moving the log into the database file to `Database.flush` as well.
+    """
+    if connection.info.get("waits_for_disk", True) is not is_wanted:
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if is_wanted else 'NORMAL'}")
+        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if is_wanted else 0}")
+        connection.info["waits_for_disk"] = is_wanted
 
 
 class _Turns:
@@ -181,6 +204,13 @@ class Database:
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         self._readers = sessionmaker(engine.execution_options(reads_only=True), expire_on_commit=False)
         self._urgent = sessionmaker(engine.execution_options(is_urgent=True), expire_on_commit=False)
+        self._eager = self.engine
+        if not self.is_sqlite:
+            later = {"options": "-c synchronous_commit=off"}
+            self._eager = sa.create_engine(engine.url, pool_size=2, pool_pre_ping=True, connect_args=later)
+        options = self._eager.execution_options(is_urgent=True, flushes_later=True)
+        self._hurried = sessionmaker(options, expire_on_commit=False)
+        self._moved_at = 0.0
 
     @property
     def is_sqlite(self) -> bool:
@@ -195,6 +225,36 @@ class Database:
         """
         with self._open(self._urgent if is_urgent else self._sessions) as session:
             yield session
+
+    @contextmanager
+    def hurried_tx(self) -> Iterator[Session]:
+        """An urgent transaction whose commit outlives every process, but does not wait for the disk.
+
+        Only a failure of the machine itself can lose it, for the moment until `flush` (SQLite) or until PostgreSQL's
+        WAL writer has been by (at most three times wal_writer_delay, 0.6 s).
+        """
+        with self._open(self._hurried) as session:
+            yield session
+
+    def flush(self) -> None:
+        """Wait until the disk has what was committed so far by `hurried_tx`; PostgreSQL does that by itself.
+
+        About once a second it also moves the log into the database file.
+        """
+        if not self.is_sqlite:
+            return
+        try:
+            log = os.open(f"{self.engine.url.database}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # all of it is in the database file already, which SQLite flushed before it let go of its log
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)
+        if time.monotonic() - self._moved_at > CHECKPOINT_SECONDS:
+            self._moved_at = time.monotonic()
+            with closing(sqlite3.connect(str(self.engine.url.database))) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()  # waits for nobody, and nobody for it
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -214,6 +274,7 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._eager.dispose()
 
 
 def in_transaction() -> bool:
@@ -225,10 +286,3 @@ def lock(db: Session, name: str) -> None:
     """Let one transaction at a time past this point, until it ends. SQLite's writers are alone already."""
     if db.get_bind().dialect.name == "postgresql":
         db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
-
-
-def write_rows(db: Session, statement: Any, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Run one INSERT, UPDATE or DELETE for many rows; returns how many rows it changed (INSERT: how many there are)."""
-    if not rows:
-        return 0
-    return int(db.connection().execute(statement, rows).rowcount)

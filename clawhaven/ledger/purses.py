@@ -14,16 +14,42 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from clawhaven.core.db import write_rows
+from clawhaven.core.db import table_of
 from clawhaven.core.errors import PaymentRequired
 from clawhaven.core.ids import new_ordered_id
 from clawhaven.core.money import format_usd
+from clawhaven.core.statements import Lookup, Many
 from clawhaven.ledger.entries import platform_account
-from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting
+from clawhaven.ledger.models import PLATFORM, LedgerAccount, LedgerEntry, LedgerPosting
 
-_ACCOUNT = LedgerAccount.__table__
-_ENTRY = LedgerEntry.__table__
-_POSTING = LedgerPosting.__table__
+_ACCOUNT = table_of(LedgerAccount)
+_ENTRY = table_of(LedgerEntry)
+_POSTING = table_of(LedgerPosting)
+
+_TAKE = Lookup(
+    lambda ids: (
+        sa.select(_ACCOUNT.c.id, _ACCOUNT.c.balance_micros, _ACCOUNT.c.held_micros, _ACCOUNT.c.floor_micros)
+        .where(_ACCOUNT.c.id.in_(ids), _ACCOUNT.c.balance_micros.is_not(None))
+        .order_by(_ACCOUNT.c.id)
+        .with_for_update(key_share=True)
+    )
+)
+_FIND_PLATFORM = Lookup(
+    lambda kinds: sa.select(_ACCOUNT.c.id, _ACCOUNT.c.kind).where(
+        _ACCOUNT.c.kind.in_(kinds), _ACCOUNT.c.owner_id == sa.literal_column(f"'{PLATFORM}'")
+    )
+)
+_WRITE = Many(
+    sa.update(_ACCOUNT)
+    .where(
+        _ACCOUNT.c.id == sa.bindparam("purse_id"),
+        _ACCOUNT.c.balance_micros == sa.bindparam("balance_before"),
+        _ACCOUNT.c.held_micros == sa.bindparam("held_before"),
+    )
+    .values(balance_micros=sa.bindparam("balance_now"), held_micros=sa.bindparam("held_now"))
+)
+_INSERT_ENTRY = Many(sa.insert(_ENTRY))
+_INSERT_POSTING = Many(sa.insert(_POSTING))
 
 
 @dataclass(slots=True)
@@ -89,18 +115,8 @@ class Charge:
 
 def take_purses(db: Session, ledger_account_ids: Collection[str]) -> dict[str, Purse]:
     """The customer accounts of these ids that exist, locked in the order of their ids until the transaction ends."""
-    account = LedgerAccount
-    query = (
-        sa.select(account.id, account.balance_micros, account.held_micros, account.floor_micros)
-        .where(account.id.in_(sorted(ledger_account_ids)), account.balance_micros.is_not(None))
-        .order_by(account.id)
-        .with_for_update(key_share=True)
-    )
     return {
-        row.id: Purse(
-            row.id, row.balance_micros, row.held_micros, row.floor_micros, (row.balance_micros, row.held_micros)
-        )
-        for row in db.execute(query)
+        row[0]: Purse(row[0], row[1], row[2], row[3], (row[1], row[2])) for row in _TAKE.fetch(db, ledger_account_ids)
     }
 
 
@@ -115,20 +131,15 @@ def write_purses(db: Session, purses: Iterable[Purse], charges: Sequence[Charge]
         _write_accounts(db, changed)
     booked = [charge for charge in charges if charge.amount_micros]
     if booked:
-        platform = {kind: platform_account(db, kind, now=now) for kind in {charge.to for charge in booked}}
-        _write_entries(db, booked, platform, now)
+        _write_entries(db, booked, _platform_accounts(db, {charge.to for charge in booked}, now), now)
+
+
+def _platform_accounts(db: Session, kinds: set[str], now: datetime) -> dict[str, str]:
+    found = {kind: account_id for account_id, kind in _FIND_PLATFORM.fetch(db, kinds)}
+    return {kind: found.get(kind) or platform_account(db, kind, now=now) for kind in kinds}
 
 
 def _write_accounts(db: Session, changed: Sequence[Purse]) -> None:
-    statement = (
-        sa.update(_ACCOUNT)
-        .where(
-            _ACCOUNT.c.id == sa.bindparam("purse_id"),
-            _ACCOUNT.c.balance_micros == sa.bindparam("balance_before"),
-            _ACCOUNT.c.held_micros == sa.bindparam("held_before"),
-        )
-        .values(balance_micros=sa.bindparam("balance_now"), held_micros=sa.bindparam("held_now"))
-    )
     rows = [
         {
             "purse_id": purse.id,
@@ -139,7 +150,7 @@ def _write_accounts(db: Session, changed: Sequence[Purse]) -> None:
         }
         for purse in changed
     ]
-    if write_rows(db, statement, rows) != len(rows):
+    if _WRITE.run(db, rows) != len(rows):
         raise RuntimeError("a ledger account moved while it was locked")
     for purse in changed:
         purse.before = (purse.balance_micros, purse.held_micros)
@@ -168,5 +179,5 @@ def _write_entries(db: Session, charges: Sequence[Charge], platform: Mapping[str
             {"entry_id": entry_id, "ledger_account_id": side, "amount_micros": amount, "balance_after_micros": after}
             for side, amount, after in sides
         ]
-    write_rows(db, sa.insert(_ENTRY), entries)
-    write_rows(db, sa.insert(_POSTING), postings)
+    _INSERT_ENTRY.run(db, entries)
+    _INSERT_POSTING.run(db, postings)

@@ -7,21 +7,22 @@ order (grants, calls, accounts), then everything is decided in memory, in the or
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.core.db import write_rows
+from clawhaven.core.db import table_of
 from clawhaven.core.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from clawhaven.core.ids import new_ordered_id
+from clawhaven.core.statements import Lookup, Many
 from clawhaven.ledger import Charge, Purse
 from clawhaven.metering.hours import add_to_hours
-from clawhaven.metering.limits import Tally
+from clawhaven.metering.limits import Tally, Terms
 from clawhaven.metering.models import CallState, Grant, PlanMode, Source, UsageRow, calls
 from clawhaven.metering.offers import find_price
 from clawhaven.metering.prices import Cost, Price, PriceTable, builtin_prices, cost, worst_case_micros
@@ -38,23 +39,45 @@ REVENUE = {PlanMode.METERED.value: "usage_revenue", PlanMode.INCLUDED.value: "in
 """Platform accounts that are paid. With the customer's own key the vendor charges the customer, and we nobody."""
 
 _ENDABLE = frozenset(calls.sources(CallState.CLOSED))
-_CALL = UsageRow.__table__
-_READ = (
-    _CALL.c.id,
-    _CALL.c.state,
-    _CALL.c.instance_id,
-    _CALL.c.account_id,
-    _CALL.c.plan_mode,
-    _CALL.c.model,
-    _CALL.c.price_id,
-    _CALL.c.markup_percent,
-    _CALL.c.source,
-    _CALL.c.ledger_account_id,
-    _CALL.c.held_micros,
-    _CALL.c.price_micros,
-    _CALL.c.provider_cost_micros,
-    _CALL.c.uncovered_micros,
-    _CALL.c.started_at,
+_CALL = table_of(UsageRow)
+
+
+class _Call(NamedTuple):
+    """What closing needs to know of a call."""
+
+    id: str
+    state: str
+    instance_id: str
+    account_id: str
+    plan_mode: str
+    model: str
+    price_id: str
+    markup_percent: int
+    source: str
+    ledger_account_id: str | None
+    held_micros: int
+    price_micros: int
+    provider_cost_micros: int
+    uncovered_micros: int
+    started_at: datetime
+
+
+_GRANT = table_of(Grant)
+_TAKE_GRANTS = Lookup(
+    lambda hashes: (
+        sa.select(*(_GRANT.c[name] for name in Terms._fields))
+        .where(_GRANT.c.key_hash.in_(hashes))
+        .order_by(_GRANT.c.instance_id)
+        .with_for_update(key_share=True)
+    )
+)
+_TAKE_CALLS = Lookup(
+    lambda ids: (
+        sa.select(*(_CALL.c[name] for name in _Call._fields))
+        .where(_CALL.c.id.in_(ids))
+        .order_by(_CALL.c.id)
+        .with_for_update(key_share=True)
+    )
 )
 
 
@@ -170,11 +193,11 @@ def run_batch(
 class _Closer:
     """Ends calls in memory, then writes them."""
 
-    def __init__(self, rows: dict[str, Any], purses: dict[str, Purse], prices: PriceTable, now: datetime) -> None:
+    def __init__(self, rows: dict[str, _Call], purses: dict[str, Purse], prices: PriceTable, now: datetime) -> None:
         self._rows, self._purses, self._prices, self._now = rows, purses, prices, now
         self._done: dict[str, ClosedCall] = {}
         self._changes: list[dict[str, Any]] = []
-        self._used: list[tuple[Any, Usage | None, Cost]] = []
+        self._used: list[tuple[_Call, Usage | None, Cost]] = []
         self.charges: list[Charge] = []
 
     def close(self, closing: Closing) -> ClosedCall | AppError:
@@ -207,11 +230,11 @@ class _Closer:
 
     def write(self, db: Session) -> None:
         """The calls' rows and the sums of their hours."""
-        write_rows(db, _CLOSE, self._changes)
+        _CLOSE.run(db, self._changes)
         add_to_hours(db, self._used)
 
-    def _charge(self, row: Any, price_micros: int, usage: Usage | None) -> int:
-        purse = self._purses.get(row.ledger_account_id)
+    def _charge(self, row: _Call, price_micros: int, usage: Usage | None) -> int:
+        purse = self._purses.get(row.ledger_account_id or "")
         if purse is None:
             return 0
         freed = row.held_micros if row.state == CallState.OPEN else 0
@@ -228,7 +251,8 @@ class _Closer:
         return charged
 
 
-_CLOSE = (
+_OPEN = Many(sa.insert(_CALL))
+_CLOSE = Many(
     sa.update(_CALL)
     .where(_CALL.c.id == sa.bindparam("call_id"))
     .values(
@@ -280,7 +304,7 @@ class _Opener:
     """Admits calls in memory, then writes them."""
 
     def __init__(
-        self, grants: dict[str, Grant], purses: dict[str, Purse], prices: PriceTable, tally: Tally, now: datetime
+        self, grants: dict[str, Terms], purses: dict[str, Purse], prices: PriceTable, tally: Tally, now: datetime
     ) -> None:
         self._grants, self._purses, self._prices, self._tally, self._now = grants, purses, prices, tally, now
         self._rows: list[dict[str, Any]] = []
@@ -294,7 +318,7 @@ class _Opener:
 
     def write(self, db: Session) -> None:
         """The rows of the admitted calls."""
-        write_rows(db, sa.insert(_CALL), self._rows)
+        _OPEN.run(db, self._rows)
 
     def _open(self, opening: Opening) -> OpenCall:
         ask, grant, now = opening.ask, self._grants.get(opening.key_hash), self._now
@@ -333,10 +357,35 @@ def _worst_case(price: Price, ask: Ask, markup_percent: int) -> int:
     return worst_case_micros(price, read, output, markup_percent, may_cache_long=ask.may_cache_long)
 
 
+_UNUSED = {
+    "state": CallState.OPEN.value,
+    "is_estimated": False,
+    "http_status": None,
+    "error": None,
+    "ended_at": None,
+    **dict.fromkeys(
+        (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_tokens",
+            "cache_write_5m_tokens",
+            "cache_write_1h_tokens",
+            "reasoning_tokens",
+            "provider_cost_micros",
+            "price_micros",
+            "uncovered_micros",
+        ),
+        0,
+    ),
+}
+"""The columns that closing writes."""
+
+
 def _new_row(
-    call_id: str, grant: Grant, ask: Ask, price: Price, pot: str | None, held: int, now: datetime
+    call_id: str, grant: Terms, ask: Ask, price: Price, pot: str | None, held: int, now: datetime
 ) -> dict[str, Any]:
     return {
+        **_UNUSED,
         "id": call_id,
         "instance_id": grant.instance_id,
         "account_id": grant.account_id,
@@ -357,19 +406,10 @@ def _new_row(
     }
 
 
-def _locked_grants(db: Session, key_hashes: Iterable[str]) -> dict[str, Grant]:
+def _locked_grants(db: Session, key_hashes: Collection[str]) -> dict[str, Terms]:
     # The lock makes the counts of one instance exact; on SQLite the whole transaction is exclusive anyway.
-    wanted = sorted(key_hashes)
-    if not wanted:
-        return {}
-    query = sa.select(Grant).where(Grant.key_hash.in_(wanted)).order_by(Grant.instance_id)
-    found = db.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True))
-    return {grant.key_hash: grant for grant in found}
+    return {row[0]: Terms._make(row) for row in _TAKE_GRANTS.fetch(db, key_hashes)}
 
 
-def _locked_calls(db: Session, call_ids: Iterable[str]) -> dict[str, Any]:
-    wanted = sorted(call_ids)
-    if not wanted:
-        return {}
-    query = sa.select(*_READ).where(_CALL.c.id.in_(wanted)).order_by(_CALL.c.id).with_for_update(key_share=True)
-    return {row.id: row for row in db.execute(query)}
+def _locked_calls(db: Session, call_ids: Collection[str]) -> dict[str, _Call]:
+    return {row[0]: _Call._make(row) for row in _TAKE_CALLS.fetch(db, call_ids)}

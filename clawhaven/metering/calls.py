@@ -15,15 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.core.db import write_rows
+from clawhaven.core.db import table_of
 from clawhaven.core.errors import AppError
+from clawhaven.core.statements import Many
 from clawhaven.metering.batches import Ask, ClosedCall, Closing, OpenCall, Opening, run_batch
 from clawhaven.metering.limits import IS_OPEN
 from clawhaven.metering.models import CallState, UsageRow
 from clawhaven.metering.prices import PriceTable
 from clawhaven.ports.upstream import Usage
 
-_CALL = UsageRow.__table__
+_CALL = table_of(UsageRow)
 
 
 def open_call(
@@ -88,13 +89,13 @@ def sweep(db: Session, *, now: datetime, limit: int = 500) -> list[str]:
     for row in overdue:
         if row.ledger_account_id in purses:
             purses[row.ledger_account_id].free(row.held_micros)
-    write_rows(db, _ABANDON, [{"call_id": row.id, "now": now} for row in overdue])
+    _ABANDON.run(db, [{"call_id": row.id, "now": now} for row in overdue])
     ledger.write_purses(db, purses.values(), [], now=now)
     ledger.expire(db, now)
     return [row.id for row in overdue]
 
 
-_ABANDON = (
+_ABANDON = Many(
     sa.update(_CALL)
     .where(_CALL.c.id == sa.bindparam("call_id"))
     .values(

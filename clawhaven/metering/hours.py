@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from clawhaven.core.db import write_rows
+from clawhaven.core.db import table_of
+from clawhaven.core.statements import Many
 from clawhaven.metering.models import UsageHour
 from clawhaven.metering.prices import Cost
 from clawhaven.ports.upstream import Usage
 
-_HOUR = UsageHour.__table__
+_HOUR = table_of(UsageHour)
 _KEY = ("instance_id", "hour", "model", "source")
 _SUMS = (
     "calls",
@@ -41,8 +42,7 @@ def add_to_hours(db: Session, ended: Sequence[tuple[Any, Usage | None, Cost]]) -
         {**dict(zip(_KEY, key, strict=True)), "account_id": accounts[key], **dict(zip(_SUMS, sums[key], strict=True))}
         for key in sorted(sums)
     ]
-    if rows:
-        write_rows(db, _UPSERTS[db.get_bind().dialect.name], rows)
+    _ADD.run(db, rows)
 
 
 def _amounts(usage: Usage, value: Cost) -> tuple[int, ...]:
@@ -66,4 +66,4 @@ def _upsert(insert: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=list(_KEY), set_=added)
 
 
-_UPSERTS = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+_ADD = Many(by_dialect={"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)})

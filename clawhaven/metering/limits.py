@@ -8,15 +8,18 @@ since midnight UTC and what is held for calls under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from clawhaven.core.db import table_of
 from clawhaven.core.errors import RateLimited
 from clawhaven.core.money import format_usd
+from clawhaven.core.statements import Lookup
 from clawhaven.metering.models import Grant, Source, UsageHour, UsageRow
 
 HOUR = timedelta(hours=1)
@@ -35,6 +38,29 @@ AUTOMATIC_SOURCES = tuple(source.value for source in Source if source.is_idle)
 IS_OPEN = sa.text("usage.state = 'open'")
 IS_MESSAGE = sa.text("usage.is_message")
 """In the words of the indexes that hold just these rows."""
+
+
+class Terms(NamedTuple):
+    """What admission reads of a Grant, by the names of its columns."""
+
+    key_hash: str
+    instance_id: str
+    account_id: str
+    is_active: bool
+    plan_mode: str
+    ledger_account_id: str | None
+    messages_per_hour: int | None
+    tokens_per_day: int | None
+    max_in_flight: int | None
+    models: list[str] | None
+    markup_percent: int
+    spend_per_day_micros: int | None
+    account_spend_per_day_micros: int | None
+    automatic_per_day_micros: int | None
+    automatic_extra_micros: int
+    automatic_extra_day: str | None
+    own_key_upstream: str | None
+    own_key_sealed: str | None
 
 
 @dataclass(slots=True)
@@ -57,13 +83,13 @@ class Counts:
 class Tally:
     """The counts of the instances and accounts of one transaction, which goes on counting what it admits itself."""
 
-    def __init__(self, db: Session, grants: Sequence[Grant], now: datetime) -> None:
+    def __init__(self, db: Session, grants: Sequence[Terms], now: datetime) -> None:
         self._db, self._now = db, now
         self._of = {grant.instance_id: Counts() for grant in grants}
         self._accounts: dict[str, int] = {}
         self._read(grants)
 
-    def check(self, grant: Grant, *, is_message: bool) -> None:
+    def check(self, grant: Terms, *, is_message: bool) -> None:
         """Raises RateLimited with the name of the limit as its code; `retry_after` in seconds."""
         counts, now = self._of[grant.instance_id], self._now
         if is_message and grant.messages_per_hour is not None and counts.messages >= grant.messages_per_hour:
@@ -84,7 +110,7 @@ class Tally:
             message = f"{grant.max_in_flight} model calls are under way already. Try again in a moment."
             raise RateLimited(message, code=IN_FLIGHT, limit=grant.max_in_flight, retry_after=5)
 
-    def check_money(self, grant: Grant, worst_micros: int, *, is_automatic: bool) -> None:
+    def check_money(self, grant: Terms, worst_micros: int, *, is_automatic: bool) -> None:
         """The same for limits of money, which need to know what the call costs at most."""
         counts = self._of[grant.instance_id]
         wait = _seconds_until(_midnight(self._now) + DAY, self._now)
@@ -100,7 +126,7 @@ class Tally:
             message = f"The allowance of {format_usd(allowance)} a day for automatic calls is used up."
             raise _limited(AUTOMATIC_PER_DAY, allowance, message, wait)
 
-    def admit(self, grant: Grant, held_micros: int, *, is_message: bool) -> None:
+    def admit(self, grant: Terms, held_micros: int, *, is_message: bool) -> None:
         """Count a call that was admitted."""
         counts = self._of[grant.instance_id]
         counts.in_flight += 1
@@ -109,39 +135,59 @@ class Tally:
         if grant.account_spend_per_day_micros is not None:
             self._accounts[grant.account_id] = self._accounts.get(grant.account_id, 0) + held_micros
 
-    def _read(self, grants: Sequence[Grant]) -> None:
-        row, hours, now = UsageRow, UsageHour, self._now
-        per_day = [one for one in grants if _has_money_limit(one)]
-        if counted := _ids(one for one in grants if one.max_in_flight is not None or _has_money_limit(one)):
-            sums = (sa.func.count(), sa.func.coalesce(sa.func.sum(row.held_micros), 0))
-            query = sa.select(row.instance_id, *sums).where(row.instance_id.in_(counted), IS_OPEN, row.expires_at > now)
-            for instance_id, count, held in self._db.execute(query.group_by(row.instance_id)):
-                self._of[instance_id].in_flight, self._of[instance_id].held_micros = count, int(held)
-        if counted := _ids(one for one in grants if one.messages_per_hour is not None):
-            query = sa.select(row.instance_id, sa.func.count()).where(
-                row.instance_id.in_(counted), IS_MESSAGE, row.started_at > now - HOUR
-            )
-            for instance_id, count in self._db.execute(query.group_by(row.instance_id)):
-                self._of[instance_id].messages = count
-        if counted := _ids(one for one in grants if one.tokens_per_day is not None):
-            query = sa.select(hours.instance_id, sa.func.sum(hours.weighted_tokens)).where(
-                hours.instance_id.in_(counted), hours.hour > now - DAY
-            )
-            for instance_id, weighted in self._db.execute(query.group_by(hours.instance_id)):
-                self._of[instance_id].weighted_tokens = int(weighted)
-        if counted := _ids(per_day):
-            automatic = sa.case((hours.source.in_(AUTOMATIC_SOURCES), hours.price_micros), else_=0)
-            query = sa.select(hours.instance_id, sa.func.sum(hours.price_micros), sa.func.sum(automatic)).where(
-                hours.instance_id.in_(counted), hours.hour >= _midnight(now)
-            )
-            for instance_id, spent, automatically in self._db.execute(query.group_by(hours.instance_id)):
-                counts = self._of[instance_id]
-                counts.spent_micros, counts.automatic_micros = int(spent), int(automatically)
+    def _read(self, grants: Sequence[Terms]) -> None:
+        db, now = self._db, self._now
+        per_day = {one.instance_id for one in grants if _has_money_limit(one)}
+        counted = per_day | {one.instance_id for one in grants if one.max_in_flight is not None}
+        for instance_id, count, held in _IN_FLIGHT.fetch(db, counted, now=now):
+            self._of[instance_id].in_flight, self._of[instance_id].held_micros = count, int(held)
+        counted = {one.instance_id for one in grants if one.messages_per_hour is not None}
+        for instance_id, count in _MESSAGES.fetch(db, counted, since=now - HOUR):
+            self._of[instance_id].messages = count
+        counted = {one.instance_id for one in grants if one.tokens_per_day is not None}
+        for instance_id, weighted in _TOKENS.fetch(db, counted, since=now - DAY):
+            self._of[instance_id].weighted_tokens = int(weighted)
+        for instance_id, source, spent in _SPENT.fetch(db, per_day, since=_midnight(now)):
+            counts = self._of[instance_id]
+            counts.spent_micros += int(spent)
+            counts.automatic_micros += int(spent) if source in AUTOMATIC_SOURCES else 0
         for account_id in sorted({one.account_id for one in grants if one.account_spend_per_day_micros is not None}):
-            self._accounts[account_id] = _account_spent(self._db, account_id, now)
+            self._accounts[account_id] = _account_spent(db, account_id, now)
 
 
-def automatic_allowance(grant: Grant, now: datetime) -> int | None:
+_CALL, _HOURS = table_of(UsageRow), table_of(UsageHour)
+_AT = _CALL.c.started_at.type
+_IN_FLIGHT = Lookup(
+    lambda ids: (
+        sa.select(_CALL.c.instance_id, sa.func.count(), sa.func.sum(_CALL.c.held_micros))
+        .where(_CALL.c.instance_id.in_(ids), IS_OPEN, _CALL.c.expires_at > sa.bindparam("now", type_=_AT))
+        .group_by(_CALL.c.instance_id)
+    )
+)
+_MESSAGES = Lookup(
+    lambda ids: (
+        sa.select(_CALL.c.instance_id, sa.func.count())
+        .where(_CALL.c.instance_id.in_(ids), IS_MESSAGE, _CALL.c.started_at > sa.bindparam("since", type_=_AT))
+        .group_by(_CALL.c.instance_id)
+    )
+)
+_TOKENS = Lookup(
+    lambda ids: (
+        sa.select(_HOURS.c.instance_id, sa.func.sum(_HOURS.c.weighted_tokens))
+        .where(_HOURS.c.instance_id.in_(ids), _HOURS.c.hour > sa.bindparam("since", type_=_AT))
+        .group_by(_HOURS.c.instance_id)
+    )
+)
+_SPENT = Lookup(
+    lambda ids: (
+        sa.select(_HOURS.c.instance_id, _HOURS.c.source, sa.func.sum(_HOURS.c.price_micros))
+        .where(_HOURS.c.instance_id.in_(ids), _HOURS.c.hour >= sa.bindparam("since", type_=_AT))
+        .group_by(_HOURS.c.instance_id, _HOURS.c.source)
+    )
+)
+
+
+def automatic_allowance(grant: Terms | Grant, now: datetime) -> int | None:
     """Micro-dollars that automatic calls may cost today; None: no limit."""
     if grant.automatic_per_day_micros is None:
         return None
@@ -178,12 +224,8 @@ def _oldest_hour(db: Session, instance_id: str, now: datetime) -> datetime | Non
     return db.execute(query).scalar_one()
 
 
-def _has_money_limit(grant: Grant) -> bool:
+def _has_money_limit(grant: Terms) -> bool:
     return grant.spend_per_day_micros is not None or grant.automatic_per_day_micros is not None
-
-
-def _ids(grants: Iterable[Grant]) -> list[str]:
-    return [grant.instance_id for grant in grants]
 
 
 def _limited(code: str, limit: int, message: str, wait: int) -> RateLimited:

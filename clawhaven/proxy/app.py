@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
 
@@ -15,16 +15,18 @@ from clawhaven.metering import NO_OWN_KEY, Grant, PlanMode
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Dialect
 from clawhaven.proxy import answers
+from clawhaven.proxy.answering import Answer, AnswerCut
 from clawhaven.proxy.answers import Reply
+from clawhaven.proxy.counter import CountingFailed, Counts
 from clawhaven.proxy.desk import Desk, ProxyContext
-from clawhaven.proxy.exchange import Answer, AnswerCut, Exchange, Send
+from clawhaven.proxy.exchange import Exchange, Receive, Send
 from clawhaven.proxy.refusals import own_key_refused, refusal
 from clawhaven.proxy.request import BadBody, Facts, read_facts
 from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
+CLOSE_SECONDS = 10.0
 MAX_BODY_BYTES = 32 * 1024 * 1024
 ROUTES = {
     "/v1/messages": Dialect.ANTHROPIC_MESSAGES,
@@ -33,13 +35,17 @@ ROUTES = {
     "/v1/responses": Dialect.OPENAI_RESPONSES,
     "/v1/embeddings": Dialect.OPENAI_EMBEDDINGS,
 }
+_CHARGED = frozenset(ROUTES.values()) - {Dialect.ANTHROPIC_COUNT_TOKENS}
 OVERLOADED = "The model is overloaded at the moment. Please try again shortly."
 log = get_logger(__name__)
 
 
-def create_app(ctx: ProxyContext) -> ProxyApp:
-    """The proxy as a raw ASGI application with paths from `/v1/…` on. Call `close` when its server stops."""
-    return ProxyApp(ctx)
+def create_app(ctx: ProxyContext, counter: Counts | None = None) -> ProxyApp:
+    """The proxy as a raw ASGI application with paths from `/v1/…` on. Call `close` when its server stops.
+
+    `counter` is where calls are opened and closed; None: in a thread of this process.
+    """
+    return ProxyApp(ctx, counter)
 
 
 class TooMuch(Exception):
@@ -53,10 +59,11 @@ class ClientGone(Exception):
 class ProxyApp:
     """The model proxy."""
 
-    def __init__(self, ctx: ProxyContext) -> None:
+    def __init__(self, ctx: ProxyContext, counter: Counts | None = None) -> None:
         self._ctx = ctx
-        self._desk = Desk(ctx)
+        self._desk = Desk(ctx, counter)
         self._vendors = VendorClient(ctx.settings)
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -67,7 +74,12 @@ class ProxyApp:
             await send({"type": "websocket.close", "code": 1000})
 
     async def close(self) -> None:
-        """Close connections to vendors and end the database threads."""
+        """Let calls under way be settled, close connections to vendors and end the database threads.
+
+        The server has told the calls' tasks to end before it calls this; what they settle then must not come too late.
+        """
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
         await self._vendors.close()
         self._desk.close()
 
@@ -103,8 +115,8 @@ class ProxyApp:
 
             try:
                 await self._serve(scope, receive, tracked, dialect, shape, headers)
-            except DBAPIError as error:
-                log.exception("database_failed", path=path, reason=type(error.orig).__name__)
+            except (DBAPIError, CountingFailed) as error:
+                log.error("not_counted", path=path, reason=str(error)[:200])
                 if has_started:
                     raise  # The server cuts the connection: an answer that could not be settled is not completed.
                 await _reply(send, answers.error(shape, 529, OVERLOADED, retry_after=5))
@@ -113,7 +125,7 @@ class ProxyApp:
         self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, shape: Dialect, headers: dict[str, str]
     ) -> None:
         try:
-            grant = await self._authenticate(headers)
+            grant = await self._authenticate(headers, is_exact=dialect not in _CHARGED)
         except Unauthorized as problem:
             await _reply(send, answers.error(shape, 401, problem.message, code="invalid_api_key"))
             return
@@ -137,11 +149,13 @@ class ProxyApp:
             else:
                 await self._call(receive, send, grant, dialect, facts, path, headers, body)
 
-    async def _authenticate(self, headers: dict[str, str]) -> Grant:
+    async def _authenticate(self, headers: dict[str, str], *, is_exact: bool) -> Grant:
+        """`is_exact` False: a call that is charged is looked at again when it is admitted."""
         key, instance_id = _credentials(headers)
         if not key:
             raise Unauthorized("Send the instance's model key as x-api-key or bearer token.")
-        return await self._desk.authenticate(hash_token(key), instance_id)
+        find = self._desk.authenticate if is_exact else self._desk.recognise
+        return await find(hash_token(key), instance_id)
 
     async def _call(
         self,
@@ -164,16 +178,19 @@ class ProxyApp:
         except BadBody as problem:
             await _reply(send, answers.error(dialect, 400, str(problem)))
             return
-        exchange = Exchange(self._desk, call, dialect, facts, len(body), send)
-        watcher = asyncio.create_task(_watch(receive, exchange.is_gone))
-        upstream = self._ctx.upstreams[call.price.upstream]
+        exchange = Exchange(self._desk, call, dialect, facts, len(body), send, receive)
+        upstream = self._desk.upstream(call.price.upstream)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        watcher = asyncio.create_task(_watch(receive, exchange)) if facts.call.is_stream else None
+        answer: Answer | None = None
         try:
             key = self._desk.vendor_key(call.own_key_sealed)
-            async with self._vendors.send(upstream, dialect, path, headers, body, key, facts.call) as answer:
-                if 200 <= answer.status < 300:
-                    await exchange.relay(answer, upstream.reader(dialect, answer.is_stream))
-                else:
-                    await self._pass_refusal(exchange, answer)
+            self._calls.add(task)
+            answer = await self._vendors.send(upstream, dialect, path, headers, body, key, facts.call)
+            if 200 <= answer.status < 300:
+                await exchange.relay(answer, upstream.reader(dialect, answer.is_stream))
+            else:
+                await self._pass_refusal(exchange, answer)
         except AnswerCut as cut:
             log.warning("vendor_silent", upstream=upstream.name, call=call.id, reason=cut.message)
             await exchange.refuse(answers.error(dialect, cut.status, cut.message), status=cut.status, error=cut.message)
@@ -181,7 +198,11 @@ class ProxyApp:
             log.error("vendor_unusable", upstream=upstream.name, call=call.id, reason=str(problem))
             await exchange.refuse(answers.error(dialect, 529, OVERLOADED), status=529, error="vendor unusable")
         finally:
-            watcher.cancel()
+            self._calls.discard(task)
+            if answer is not None:
+                answer.close()
+            if watcher is not None:
+                watcher.cancel()
 
     async def _pass_refusal(self, exchange: Exchange, answer: Answer) -> None:
         """A vendor's error: passed on as it is, unless it is about the key or account behind it."""
@@ -217,15 +238,16 @@ class ProxyApp:
             self._check_endpoint(dialect, facts.call.model)
             if grant.plan_mode == PlanMode.OWN_KEY and not grant.own_key_sealed:
                 raise Forbidden("This assistant has no model key yet.", code=NO_OWN_KEY, instance_id=grant.instance_id)
-            upstream = self._ctx.upstreams[self._desk.price(grant, facts.call.model).upstream]
+            upstream = self._desk.upstream(self._desk.price(grant, facts.call.model).upstream)
             key = self._desk.vendor_key(grant.own_key_sealed) if grant.plan_mode == PlanMode.OWN_KEY else ""
             if not grant.is_active:
                 reply = answers.error(dialect, 429, f"{answers.USAGE_LIMIT.capitalize()}: this assistant is paused.")
             else:
-                async with self._vendors.send(upstream, dialect, path, headers, body, key, facts.call) as answer:
-                    found = await read_error(answer)
-                    is_ours = is_account_refusal(answer.status, found)
-                    reply = answers.error(dialect, 529, OVERLOADED) if is_ours else Reply(answer.status, found)
+                answer = await self._vendors.send(upstream, dialect, path, headers, body, key, facts.call)
+                found = await read_error(answer)
+                answer.close()
+                is_ours = is_account_refusal(answer.status, found)
+                reply = answers.error(dialect, 529, OVERLOADED) if is_ours else Reply(answer.status, found)
         except BadBody as problem:
             reply = answers.error(dialect, 400, str(problem))
         except AppError as problem:
@@ -258,10 +280,10 @@ async def _read(receive: Receive, headers: dict[str, str]) -> bytes:
             return bytes(body)
 
 
-async def _watch(receive: Receive, is_gone: asyncio.Event) -> None:
+async def _watch(receive: Receive, exchange: Exchange) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    is_gone.set()
+    exchange.is_gone = True
 
 
 async def _reply(send: Send, reply: Reply) -> None:

@@ -1,8 +1,9 @@
-"""The proxy's two short transactions, each in a worker thread: admit a call, settle a call."""
+"""What the proxy asks of the database: who is this, may this call be made, what did it cost."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -17,10 +18,13 @@ from clawhaven.core.errors import PaymentRequired, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
-from clawhaven.metering import Ask, ClosedCall, Grant, OpenCall, PlanMode, Price
+from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, PriceTable
 from clawhaven.ports.upstream import Upstream, Usage
+from clawhaven.proxy.counter import Counts, count_in_a_thread
 
-DATABASE_THREADS = 8
+DATABASE_THREADS = 4
+KNOWN_SECONDS = 5.0
+MOST_KNOWN = 10_000
 T = TypeVar("T")
 log = get_logger(__name__)
 
@@ -45,6 +49,10 @@ class ProxyContext(Protocol):
         """What opens customers' own vendor keys."""
 
     @property
+    def prices(self) -> PriceTable:
+        """What models cost here."""
+
+    @property
     def upstreams(self) -> Mapping[str, Upstream]:
         """LLM vendors by name."""
 
@@ -52,9 +60,27 @@ class ProxyContext(Protocol):
 class Desk:
     """Database work of the proxy."""
 
-    def __init__(self, ctx: ProxyContext) -> None:
+    def __init__(self, ctx: ProxyContext, counter: Counts | None = None) -> None:
         self._ctx = ctx
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
+        self._counter = counter or count_in_a_thread(ctx)
+        self._known: dict[str, tuple[float, Grant]] = {}
+
+    async def recognise(self, key_hash: str, instance_id: str | None) -> Grant:
+        """The grant behind a key as it was a few seconds ago: enough to read a request, not to serve it.
+
+        Raises Unauthorized.
+        """
+        known = self._known.get(key_hash)
+        if known is not None and known[0] > time.monotonic():
+            if instance_id is not None and instance_id != known[1].instance_id:
+                raise Unauthorized("This model key is not valid.")
+            return known[1]
+        grant = await self.authenticate(key_hash, instance_id)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key_hash] = (time.monotonic() + KNOWN_SECONDS, grant)
+        return grant
 
     async def authenticate(self, key_hash: str, instance_id: str | None) -> Grant:
         """The grant behind a key, read without a write lock. `instance_id`: whom the client says it is, or None.
@@ -72,44 +98,42 @@ class Desk:
         return grant
 
     async def admit(self, grant: Grant, ask: Ask) -> OpenCall:
-        """Open the call; raises what metering.open_call raises."""
-
-        def admit() -> OpenCall:
-            reachable = self._reachable(grant)
-            try:
-                with self._ctx.db.tx() as db:
-                    now = self._ctx.clock.now()
-                    return metering.open_call(db, ask, key_hash=grant.key_hash, upstreams=reachable, now=now)
-            except PaymentRequired:
-                self._note_refusal(grant)
-                raise
-
-        return await self._run(admit)
+        """Open the call; raises what metering.run_batch refuses with."""
+        opening = Opening(ask, grant.key_hash, self._reachable(grant))
+        try:
+            opened: OpenCall = await self._counter.do(opening)
+        except PaymentRequired:
+            await self._run(lambda: self._note_refusal(grant))
+            raise
+        return opened
 
     async def settle(
         self, call_id: str, usage: Usage | None, http_status: int | None, error: str | None = None
     ) -> ClosedCall:
         """Close the call. Once begun it is carried through, also when the task that waits for it is cancelled."""
-
-        def close() -> ClosedCall:
-            with self._ctx.db.tx() as db:
-                now = self._ctx.clock.now()
-                return metering.close_call(db, call_id, usage, now=now, http_status=http_status, error=error)
-
-        return await asyncio.shield(self._run(close))
+        closed: ClosedCall = await asyncio.shield(self._counter.do(Closing(call_id, usage, http_status, error)))
+        return closed
 
     def offered(self, grant: Grant) -> list[Price]:
         """The models this grant may use on this installation."""
-        return metering.offered_prices(grant, upstreams=self._reachable(grant), now=self._ctx.clock.now())
+        return metering.offered_prices(
+            grant, upstreams=self._reachable(grant), now=self._ctx.clock.now(), prices=self._ctx.prices
+        )
 
     def price(self, grant: Grant, model: str) -> Price:
         """The price of one of them. Raises Invalid `unknown_model`."""
         reachable = self._reachable(grant)
-        return metering.find_price(grant, model, upstreams=reachable, now=self._ctx.clock.now())
+        return metering.find_price(
+            grant, model, upstreams=reachable, now=self._ctx.clock.now(), prices=self._ctx.prices
+        )
+
+    def upstream(self, name: str) -> Upstream:
+        """A vendor by its name."""
+        return self._ctx.upstreams[name]
 
     def vendor_of(self, model: str) -> str | None:
         """The vendor of a priced model, whoever may use it."""
-        price = metering.builtin_prices().find(model, self._ctx.clock.now())
+        price = self._ctx.prices.find(model, self._ctx.clock.now())
         return None if price is None else price.upstream
 
     def vendor_key(self, sealed: str | None) -> str:
@@ -118,6 +142,7 @@ class Desk:
 
     def close(self) -> None:
         """Let running transactions end and stop the threads."""
+        self._counter.close()
         self._threads.shutdown()
 
     def _note_refusal(self, grant: Grant) -> None:

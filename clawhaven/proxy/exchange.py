@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clawhaven.core.logs import get_logger
 from clawhaven.metering import OpenCall
 from clawhaven.ports.upstream import Dialect, Usage, UsageReader
 from clawhaven.proxy import answers
+from clawhaven.proxy.answering import Answer, AnswerCut
 from clawhaven.proxy.answers import Reply
+from clawhaven.proxy.client import BROKEN
 from clawhaven.proxy.desk import Desk
 from clawhaven.proxy.request import Facts
 from clawhaven.proxy.streams import EndHolder, chunk_filter
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 CALL_HEADER = b"x-clawhaven-call"
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -31,28 +35,6 @@ _PASSED_BACK = frozenset({"content-type", "content-encoding", "request-id", "x-r
 log = get_logger(__name__)
 
 
-class AnswerCut(Exception):
-    """The answer ended before its end; the message is for the client, `status` for clients that got no byte yet."""
-
-    def __init__(self, message: str, status: int = 529) -> None:
-        super().__init__(message)
-        self.message, self.status = message, status
-
-
-@dataclass(slots=True)
-class Answer:
-    """What the vendor sends back, as its bytes arrive. Iterating raises AnswerCut when it breaks off."""
-
-    status: int
-    headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
-
-    @property
-    def is_stream(self) -> bool:
-        """True for server-sent events."""
-        return self.headers.get("content-type", "").startswith("text/event-stream")
-
-
 @dataclass(slots=True)
 class Exchange:
     """State of one call while its answer passes through."""
@@ -63,7 +45,10 @@ class Exchange:
     facts: Facts
     body_bytes: int
     send: Send
-    is_gone: asyncio.Event = field(default_factory=asyncio.Event)
+    receive: Receive
+    is_gone: bool = False
+    """True once the client is known to have left."""
+
     has_started: bool = False
     _gone_at: float | None = None
 
@@ -86,7 +71,7 @@ class Exchange:
 
     async def reply(self, reply: Reply) -> None:
         """Send a complete answer of ours."""
-        await self._start(reply.status, {"content-type": reply.content_type, **reply.headers})
+        await self._start(reply.status, {"content-type": reply.content_type, **reply.headers}, len(reply.body))
         await self._body(reply.body, is_end=True)
 
     async def _relay_stream(self, answer: Answer, reader: UsageReader) -> None:
@@ -94,14 +79,15 @@ class Exchange:
         await self._start(answer.status, answer.headers)
         cut: AnswerCut | None = None
         try:
-            async for chunk in self._until_end(answer.chunks, holder):
+            while chunk := await self._read(answer, holder):
                 reader.feed(chunk)
                 allowed = holder.feed(dropper.feed(chunk))
                 if allowed:
                     await self._body(allowed)
+                self._check_patience()
             holder.feed(dropper.rest())
             if not holder.has_end:
-                cut = AnswerCut("The model's answer broke off.")
+                cut = AnswerCut(BROKEN)
         except AnswerCut as broken:
             cut = None if holder.has_end else broken
         if cut is None:
@@ -113,42 +99,51 @@ class Exchange:
         await self._body(holder.rest() + tail, is_end=True)
 
     async def _relay_whole(self, answer: Answer, reader: UsageReader) -> None:
-        body = bytearray()
+        body: list[bytes] = []
+        size = 0
         try:
-            async for chunk in self._bounded(answer.chunks):
-                body += chunk
+            while chunk := await answer.read():
+                body.append(chunk)
                 reader.feed(chunk)
-                if len(body) > MAX_ANSWER_BYTES:
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
                     raise AnswerCut("The model's answer is too long.")
+                self._check_patience()
         except AnswerCut as cut:
             # Nothing was delivered: that is charged only when it was the client who did not wait for it.
-            usage = self._partial(reader) if self.is_gone.is_set() else None
+            await self._look_for_client()
+            usage = self._partial(reader) if self.is_gone else None
             await self.desk.settle(self.call.id, usage, answer.status, cut.message)
             await self.reply(answers.error(self.dialect, cut.status, cut.message))
             return
         await self.desk.settle(self.call.id, self._complete(reader), answer.status)
-        await self._start(answer.status, answer.headers)
-        await self._body(bytes(body), is_end=True)
+        await self._start(answer.status, answer.headers, size)
+        await self._body(b"".join(body), is_end=True)
 
-    async def _until_end(self, chunks: AsyncIterator[bytes], holder: EndHolder) -> AsyncIterator[bytes]:
-        """The chunks; after the stream's last event only what arrives in a moment."""
-        iterator = self._bounded(chunks)
-        while True:
-            try:
-                async with asyncio.timeout(AFTER_END_SECONDS if holder.has_end else None):
-                    chunk = await anext(iterator)
-            except (StopAsyncIteration, TimeoutError):
-                return
-            yield chunk
+    async def _read(self, answer: Answer, holder: EndHolder) -> bytes:
+        """The next piece; after the stream's last event only what arrives in a moment."""
+        if not holder.has_end:
+            return await answer.read()
+        try:
+            async with asyncio.timeout(AFTER_END_SECONDS):
+                return await answer.read()
+        except TimeoutError:
+            return b""
 
-    async def _bounded(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks, for a limited time once the client has gone."""
-        async for chunk in chunks:
-            yield chunk
-            if self.is_gone.is_set():
-                self._gone_at = self._gone_at or time.monotonic()
-                if time.monotonic() - self._gone_at > GONE_CLIENT_SECONDS:
-                    raise AnswerCut("The client went away.", 499)
+    async def _look_for_client(self) -> None:
+        """Nobody watches the client of an answer that is not streamed until it matters."""
+        if self.facts.call.is_stream:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                self.is_gone = (await self.receive())["type"] == "http.disconnect"
+
+    def _check_patience(self) -> None:
+        """Once the client has gone, the vendor is read for a limited time only."""
+        if self.is_gone:
+            self._gone_at = self._gone_at or time.monotonic()
+            if time.monotonic() - self._gone_at > GONE_CLIENT_SECONDS:
+                raise AnswerCut("The client went away.", 499)
 
     def _complete(self, reader: UsageReader) -> Usage:
         """What a finished answer used: the vendor's report, or an estimate where it reported nothing."""
@@ -170,19 +165,21 @@ class Exchange:
         prompt = min(-(-self.body_bytes // 4), self.facts.ask.input_bound, self.call.price.context_window)
         return Usage(input_tokens=prompt, output_tokens=reader.output_estimate(), is_estimated=True)
 
-    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
+    async def _start(self, status: int, headers: Mapping[str, str], size: int | None = None) -> None:
         self.has_started = True
         passed = [(name.encode(), value.encode("latin-1")) for name, value in headers.items() if name in _PASSED_BACK]
         passed += [(CALL_HEADER, self.call.id.encode()), (b"cache-control", b"no-store")]
+        if size is not None:
+            passed.append((b"content-length", b"%d" % size))
         await self._send({"type": "http.response.start", "status": status, "headers": passed})
 
     async def _body(self, chunk: bytes, *, is_end: bool = False) -> None:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": not is_end})
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
-        if self.is_gone.is_set():
+        if self.is_gone:
             return
         try:
             await self.send(message)
         except OSError:
-            self.is_gone.set()
+            self.is_gone = True

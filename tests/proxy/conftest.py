@@ -22,7 +22,7 @@ from clawhaven.core.db import Database
 from clawhaven.core.money import MICROS_PER_DOLLAR
 from clawhaven.core.secrets import KeyRing, hash_token
 from clawhaven.core.settings import Settings
-from clawhaven.metering import GrantTerms, PlanMode, UsageRow
+from clawhaven.metering import GrantTerms, PlanMode, PriceTable, UsageRow, builtin_prices
 from clawhaven.ports.upstream import Upstream
 from clawhaven.providers.upstreams.anthropic import Anthropic
 from clawhaven.providers.upstreams.openai import OpenAI
@@ -127,6 +127,7 @@ class House:
     keys: KeyRing
     upstreams: dict[str, Upstream]
     vendor: ScriptedVendor
+    prices: PriceTable = field(default_factory=builtin_prices)
     url: str = ""
     account: str = ""
     instance: str = "ins_1"

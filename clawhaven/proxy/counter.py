@@ -1,0 +1,226 @@
+"""Group commit: whatever waits for the database while one transaction runs shares the next.
+
+A model call waits for the database twice, and thousands of calls a second cannot each have a transaction of their own.
+Calls are opened and closed in batches by one thread; a batch is as large as what arrived meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from clawhaven import metering
+from clawhaven.core.clock import Clock
+from clawhaven.core.db import Database
+from clawhaven.core.logs import get_logger
+from clawhaven.metering import Closing, Opening, PriceTable
+
+MOST_AT_ONCE = 256
+"""Calls in one transaction."""
+
+FLUSH_SECONDS = 0.05
+"""How long a settled call may wait for the disk, where commits do not wait for it themselves."""
+
+log = get_logger(__name__)
+
+Job = Opening | Closing
+Done = Callable[[Any], None]
+
+
+class CounterContext(Protocol):
+    """What counting needs."""
+
+    @property
+    def db(self) -> Database:
+        """The one database."""
+
+    @property
+    def clock(self) -> Clock:
+        """The current time."""
+
+    @property
+    def prices(self) -> PriceTable:
+        """What models cost here."""
+
+
+class CountingFailed(Exception):
+    """The database could not open or close a call; nothing of it was kept."""
+
+
+class Counts(Protocol):
+    """Whoever opens and closes calls for the tasks of an event loop."""
+
+    async def do(self, job: Job) -> Any:
+        """The OpenCall or ClosedCall; raises the AppError it was refused with, or CountingFailed."""
+
+    def close(self) -> None:
+        """Finish what is waiting."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    job: Job
+    future: asyncio.Future[Any]
+
+
+class Counter:
+    """Opens and closes calls in common transactions."""
+
+    def __init__(self, ctx: CounterContext, *, waits_for_disk: bool = False) -> None:
+        self._ctx, self._waits = ctx, waits_for_disk
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """The result of each job: an OpenCall or ClosedCall, or the exception that tells why not.
+
+        When the database refuses the batch (two that met in a deadlock, a value it cannot take), each is tried alone.
+        """
+        try:
+            return self._together(jobs)
+        except DBAPIError as error:
+            if len(jobs) == 1:
+                return [_failed(error)]
+            log.warning("batch_refused", jobs=len(jobs), reason=type(error.orig).__name__)
+        results: list[Any] = []
+        for job in jobs:
+            try:
+                results += self._together([job])
+            except DBAPIError as error:
+                results.append(_failed(error))
+        return results
+
+    def _together(self, jobs: Sequence[Job]) -> list[Any]:
+        openings = [job for job in jobs if isinstance(job, Opening)]
+        closings = [job for job in jobs if isinstance(job, Closing)]
+        with self._ctx.db.tx(is_urgent=True) if self._waits else self._ctx.db.hurried_tx() as db:
+            outcome = self._count(db, openings, closings)
+        opened, closed = iter(outcome.opened), iter(outcome.closed)
+        return [next(opened) if isinstance(job, Opening) else next(closed) for job in jobs]
+
+    def _count(self, db: Session, openings: Sequence[Opening], closings: Sequence[Closing]) -> metering.Outcome:
+        return metering.run_batch(db, openings, closings, now=self._ctx.clock.now(), prices=self._ctx.prices)
+
+
+class Flusher:
+    """Has commits that did not wait for the disk flushed to it soon, in a thread of its own."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._is_dirty, self._is_over = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, name="proxy-flush", daemon=True)
+        self._thread.start()
+
+    def mark(self) -> None:
+        """Something was committed."""
+        self._is_dirty.set()
+
+    def close(self) -> None:
+        """Flush what is left and end the thread."""
+        self._is_over = True
+        self._is_dirty.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            self._is_dirty.wait()
+            self._is_dirty.clear()
+            is_last = self._is_over
+            try:
+                self._flush()
+            except (OSError, DBAPIError):
+                log.exception("flush_failed")
+            if is_last:
+                return
+            time.sleep(FLUSH_SECONDS)
+
+
+class CounterThread:
+    """A counter at work in a thread of its own, for tasks of an event loop."""
+
+    def __init__(self, counter: Counter, flusher: Flusher | None = None) -> None:
+        self._counter, self._flusher = counter, flusher
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._work, name="proxy-counter", daemon=True)
+        self._thread.start()
+
+    async def do(self, job: Job) -> Any:
+        """The job's result; raises what it was refused with. Once asked for it is carried through, whoever waits."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Waiting(job, future))
+        return await future
+
+    def close(self) -> None:
+        """Finish what is waiting and end the threads."""
+        self._is_over = True
+        self._queue.put(None)
+        self._thread.join()
+        if self._flusher is not None:
+            self._flusher.close()
+
+    def _work(self) -> None:
+        while not (self._is_over and self._queue.empty()):
+            waiting = self._gather()
+            if not waiting:
+                continue
+            try:
+                results = self._counter.run([one.job for one in waiting])
+            except Exception as error:  # a bug must not leave every call of this process waiting for ever
+                log.exception("batch_failed", jobs=len(waiting))
+                results = [CountingFailed(type(error).__name__)] * len(waiting)
+            _deliver(waiting, results)
+            if self._flusher is not None:
+                self._flusher.mark()
+
+    def _gather(self) -> list[_Waiting]:
+        first = self._queue.get()
+        waiting = [] if first is None else [first]
+        while len(waiting) < MOST_AT_ONCE:
+            try:
+                one = self._queue.get_nowait()
+            except Empty:
+                break
+            if one is not None:
+                waiting.append(one)
+        return waiting
+
+
+def count_in_a_thread(ctx: CounterContext) -> CounterThread:
+    """A counter beside the event loop of this process."""
+    return CounterThread(Counter(ctx), flusher_of(ctx))
+
+
+def flusher_of(ctx: CounterContext) -> Flusher | None:
+    """What flushes this installation's commits; None where the database does it by itself."""
+    return Flusher(ctx.db.flush) if ctx.db.is_sqlite else None
+
+
+def _failed(error: DBAPIError) -> CountingFailed:
+    log.error("database_failed", reason=type(error.orig).__name__, exc_info=error)
+    return CountingFailed(type(error.orig).__name__)
+
+
+def _deliver(waiting: Sequence[_Waiting], results: Sequence[Any]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for one, result in zip(waiting, results, strict=True):
+        by_loop.setdefault(one.future.get_loop(), []).append((one.future, result))
+    for loop, pairs in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, pairs)
+
+
+def _resolve(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in pairs:
+        if future.done():
+            continue  # its task was cancelled; what it asked for is done all the same
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
