@@ -247,6 +247,7 @@ def _subscription(one: Subscription, found: Customer) -> dict[str, Any]:
         "is_ending": one.is_ending,
         "amount_micros": one.amount_micros,
         "period_end": one.period_end_at.isoformat(),
+        "renewals_held_at": _at(one.held_at),
         "trouble": trouble and {"state": trouble.state, "cause": trouble.cause, "delete_at": _at(trouble.delete_at)},
     }
 
@@ -264,6 +265,7 @@ def _receipt(payment: Payment) -> dict[str, Any]:
         "refundable_micros": payment.left_micros,
         "fee_micros": one.fee_micros,
         "dispute": one.dispute,
+        "dispute_due_at": _at(one.dispute_due_at),
         "period_start": _at(one.period_start_at),
         "period_end": _at(one.period_end_at),
         "at": one.created_at.isoformat(),

@@ -16,6 +16,11 @@ class Letter:
     text: str
 
 
+def signed(kind: str, subject: str, brand: str, *paragraphs: str) -> Letter:
+    """A letter of these paragraphs, with the brand at its end."""
+    return Letter(kind, subject, "\n\n".join((*paragraphs, brand)) + "\n")
+
+
 def moment(at: datetime) -> str:
     """`5 December 2026, 14:05 UTC`: how a letter names a time."""
     told = at.astimezone(UTC)
@@ -54,19 +59,24 @@ def ready(brand: str, name: str, url: str, bot_url: str | None) -> Letter:
 
 def failed(brand: str, name: str, reason: str, url: str) -> Letter:
     """Provisioning failed and was undone."""
-    return Letter(
+    return signed(
         "instance_error",
         f"{name} could not be started",
-        f"{reason}\n\nNothing is running and your payment is safe. Try again here:\n\n{url}\n\n{brand}\n",
+        brand,
+        reason,
+        "Nothing is running and your payment is safe. Try again here:",
+        url,
     )
 
 
 def suspended(brand: str, name: str, reason: str, url: str) -> Letter:
     """The assistant was suspended, which customers read as "paused"; `reason` as in "a payment is missing"."""
-    return Letter(
+    return signed(
         "suspended",
         f"{name} is paused",
-        f"{name} is paused: {reason}. Its data is kept. See what to do here:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"{name} is paused: {reason}. Its data is kept. See what to do here:",
+        url,
     )
 
 
@@ -77,119 +87,146 @@ def resumed(brand: str, name: str, url: str) -> Letter:
 
 def payment_failed(brand: str, suspend_at: datetime, delete_at: datetime, url: str) -> Letter:
     """A payment failed; the time of grace begins."""
-    return Letter(
+    return signed(
         "payment_failed",
         f"Your payment to {brand} did not work",
-        "We could not collect the payment for your plan. Your assistants go on for now.\n\n"
+        brand,
+        "We could not collect the payment for your plan. Your assistants go on for now.",
         f"If nothing is paid, they are paused on {moment(suspend_at)}, and deleted with all their data on"
-        f" {moment(delete_at)}.\n\nPay here, or change your payment method:\n\n{url}\n\n{brand}\n",
+        f" {moment(delete_at)}.",
+        "Pay here, or change your payment method:",
+        url,
     )
 
 
 def suspension_near(brand: str, days: int, suspend_at: datetime, delete_at: datetime, url: str) -> Letter:
     """The time of grace is nearly over."""
-    return Letter(
+    return signed(
         "suspension_near",
         f"Your assistants are paused in {_days(days)}",
-        "The payment for your plan is still missing. Without it, your assistants stop on"
-        f" {moment(suspend_at)}. Their data is kept until {moment(delete_at)}, and is deleted then.\n\n"
-        f"Pay here and nothing changes:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"The payment for your plan is still missing. Without it, your assistants stop on {moment(suspend_at)}."
+        f" Their data is kept until {moment(delete_at)}, and is deleted then.",
+        "Pay here and nothing changes:",
+        url,
     )
 
 
 def suspended_for_payment(brand: str, cause: str, delete_at: datetime, url: str) -> Letter:
     """Suspended by trouble with paying; `cause` is payment, refund, dispute or ended."""
     happened, way = _SUSPENDED[cause]
-    return Letter(
+    return signed(
         "suspended",
         f"Your assistants at {brand} are paused",
-        f"{happened} Your assistants have stopped. Their data is kept until {moment(delete_at)}, and is deleted"
-        f" then.\n\n{way}\n\n{url}\n\n{brand}\n",
+        brand,
+        f"{happened} Your assistants have stopped. Their data is kept until {moment(delete_at)}, and is deleted then.",
+        way,
+        url,
     )
 
 
 def deletion_near(brand: str, cause: str, days: int, delete_at: datetime, url: str) -> Letter:
     """The announced deletion is near."""
     _, way = _SUSPENDED[cause]
-    return Letter(
+    return signed(
         "deletion_near",
         f"Your assistants are deleted in {_days(days)}",
+        brand,
         f"Your assistants are paused. On {moment(delete_at)} they are deleted with all their data, and nobody can"
-        f" bring them back after that.\n\n{way}\n\n{url}\n\n{brand}\n",
+        " bring them back after that.",
+        way,
+        url,
     )
 
 
 def deleted(brand: str, names: str, url: str) -> Letter:
     """Deleted on the announced day."""
-    return Letter(
+    return signed(
         "deleted",
         f"Your assistants at {brand} are deleted",
-        f"As announced, {names} and all data was deleted. Nothing is charged any more.\n\n"
-        f"You can begin anew at any time:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"As announced, {names} and all data was deleted. Nothing is charged any more.",
+        "You can begin anew at any time:",
+        url,
     )
 
 
 def recovered(brand: str, url: str) -> Letter:
     """The trouble is over."""
-    return Letter(
+    return signed(
         "recovered",
         f"Your plan at {brand} is in order again",
-        "What was missing has been paid. Your plan goes on, and nothing will be paused or deleted. There is nothing"
-        f" for you to do.\n\nYour plan:\n\n{url}\n\n{brand}\n",
+        brand,
+        "What was missing has been paid. Your plan goes on, and nothing will be paused or deleted. There is"
+        " nothing for you to do.",
+        "Your plan:",
+        url,
     )
 
 
 def cancel_scheduled(brand: str, end_at: datetime, delete_at: datetime, url: str) -> Letter:
     """The customer ends their plan with its period."""
-    return Letter(
+    return signed(
         "cancel_scheduled",
         f"Your plan at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
+        brand,
         f"Your plan is cancelled and ends on {moment(end_at)}. Until then everything runs as before. Then your"
-        f" assistants stop, and on {moment(delete_at)} they are deleted with all their data.\n\n"
-        f"You can take this back until the plan ends:\n\n{url}\n\n{brand}\n",
+        f" assistants stop, and on {moment(delete_at)} they are deleted with all their data.",
+        "You can take this back until the plan ends:",
+        url,
     )
 
 
 def cancel_undone(brand: str, renew_at: datetime, url: str) -> Letter:
     """The cancellation was taken back."""
-    return Letter(
+    return signed(
         "cancel_undone",
         f"Your plan at {brand} goes on",
-        f"The cancellation was taken back. Your plan goes on and renews on {moment(renew_at)}.\n\n"
-        f"Your plan:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"The cancellation was taken back. Your plan goes on and renews on {moment(renew_at)}.",
+        "Your plan:",
+        url,
     )
 
 
 def trial_ending(brand: str, end_at: datetime, amount: str, url: str) -> Letter:
     """The trial becomes a payment."""
-    return Letter(
+    return signed(
         "trial_ending",
         f"Your trial at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
-        f"Your trial ends on {moment(end_at)}. Then {amount} is charged for the first period, less what a coupon takes"
-        " off, and your assistants go on.\n\n"
-        f"To go on, do nothing. To stop, cancel before that time:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"Your trial ends on {moment(end_at)}. Then {amount} is charged for the first period, less what a coupon"
+        " takes off, and your assistants go on.",
+        "To go on, do nothing. To stop, cancel before that time:",
+        url,
     )
 
 
 def refund_sent(brand: str, amount: str, reason: str, url: str) -> Letter:
     """The operator gives money back."""
-    return Letter(
+    return signed(
         "refund_sent",
         f"{brand} returns {amount} to you",
-        f"We have returned {amount} of your payment: {reason}\n\nIt goes to the payment method you paid with. Your"
-        f" bank shows it within about ten days.\n\nYour payments:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"We have returned {amount} of your payment: {reason}",
+        "It goes to the payment method you paid with. Your bank shows it within about ten days.",
+        "Your payments:",
+        url,
     )
 
 
 def bots_cut_off(brand: str, bots: Sequence[str], url: str) -> Letter:
     """The address was proven for the first time; bots that somebody connected before that are gone."""
-    return Letter(
+    return signed(
         "bots_cut_off",
         "Connect your bot again",
-        "You have signed in by mail for the first time. Before that, anybody could have typed your address, so we have"
-        f" disconnected what was connected until then:\n\n{chr(10).join(bots)}\n\n"
-        "If that was you, connect it again, it takes a minute. If it was not, there is nothing for you to do: whoever"
-        f" it was cannot reach your account.\n\n{url}\n\n{brand}\n",
+        brand,
+        "You have signed in by mail for the first time. Before that, anybody could have typed your address, so"
+        " we have disconnected what was connected until then:",
+        "\n".join(bots),
+        "If that was you, connect it again, it takes a minute. If it was not, there is nothing for you to do:"
+        " whoever it was cannot reach your account.",
+        url,
     )
 
 
@@ -197,11 +234,13 @@ def refund_returned(brand: str, amount: str, url: str, *, is_plan: bool, is_disp
     """What was given back did not reach the customer, or a bank decided anew: it counts as paid again."""
     why = "A dispute was decided anew" if is_dispute else "Your bank did not take what we had returned to you"
     where = "pays for your plan again" if is_plan else "is on your balance again"
-    return Letter(
+    return signed(
         "refund_returned",
         f"{amount} counts as paid to {brand} again",
-        f"{why}, so {amount} came back to us. It {where}.\n\n"
-        f"If you still want it back, write to us: we will find another way. Your payments:\n\n{url}\n\n{brand}\n",
+        brand,
+        f"{why}, so {amount} came back to us. It {where}.",
+        "If you still want it back, write to us: we will find another way. Your payments:",
+        url,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import signup
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import AppError
@@ -169,7 +170,10 @@ def activate(instance_id: str, operation_id: str) -> None:
             access.open_access(db, ctx, instance_id)
             dunning.hold_back(db, ctx, instance_id)
             audit.record(db, now, "workflow:provision", "instance.activate", instance_id, instance.account_id)
-            bot_url = listening.pending_url(db, ctx, instance_id)
+            # Who opens this link becomes the bot's only partner, so it is mailed to proven addresses alone: a stranger
+            # may have typed this one, and connected a bot of their own. Whoever signed up finds it on the page.
+            is_proven = signup.owner_of(db, instance.account_id).user.verified_at is not None
+            bot_url = listening.pending_url(db, ctx, instance_id) if is_proven else None
             url = f"{ctx.settings.base_url}/ready/{instance_id}"
             letters.post(
                 db,

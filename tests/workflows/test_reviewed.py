@@ -9,15 +9,18 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from clawhaven.accounts import links
 from clawhaven.billing import subscriptions
 from clawhaven.core.errors import AppError, PaymentRequired
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State
 from clawhaven.ledger import check_books
+from clawhaven.notices import outbox
+from clawhaven.notices.models import Notice
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import attempts, engine, lifecycle, payments, provision, reconcile, wake
-from tests.workflows.scene import Scene
+from tests.workflows.scene import TOKEN, Scene
 
 
 @pytest.fixture
@@ -62,6 +65,24 @@ def test_activation_runs_again_without_waking_what_was_stopped_since(stage: Scen
     assert stage.instance(begun.instance.id).state == State.SUSPENDED
     assert stage.count("model_grant", "is_active") == 0
     assert stage.world.list() == [begun.instance.id]
+
+
+@pytest.mark.parametrize("is_proven", [True, False])
+def test_the_link_that_makes_the_bot_ones_own_is_mailed_to_proven_addresses_alone(
+    stage: Scene, is_proven: bool
+) -> None:
+    begun = stage.sign_up(token=TOKEN)
+    stage.pay(begun)
+    with stage.ctx.db.tx() as db:
+        if is_proven:
+            links.verify(db, begun.owner.user.id, stage.ctx.clock.now())
+    operation = _operation(stage, begun.instance.id, "provision")
+    provision.reserve_place(begun.instance.id, operation)
+    provision.activate(begun.instance.id, operation)
+    with stage.ctx.db.read() as db:
+        (letter,) = db.query(Notice).filter_by(kind="ready")
+    text = stage.ctx.keys.open(letter.sealed_text, outbox.PURPOSE)
+    assert ("?start=" in text, f"/ready/{begun.instance.id}" in text) == (is_proven, True)
 
 
 def test_every_renewal_is_booked_once(stage: Scene) -> None:
