@@ -166,7 +166,11 @@ class Sandbox(Pages, Rehearsals):
             ).fetchall()
         return [
             ListedSubscription(
-                row["reference"], row["state"], row["key"], row["customer"], subscriptions.vendor_subscription(row, "")
+                row["reference"],
+                row["state"],
+                row["key"],
+                row["customer"],
+                subscriptions.vendor_subscription(row, None),
             )
             for row in rows
         ]

@@ -181,8 +181,8 @@ def change_plan(desk: Desk, row: sqlite3.Row, price: Price, key: str) -> Provide
     return None
 
 
-def vendor_subscription(row: sqlite3.Row, pages: str) -> VendorSubscription:
-    """A subscription as the port has it; `pages` is the address before an invoice's reference."""
+def vendor_subscription(row: sqlite3.Row, pages: str | None) -> VendorSubscription:
+    """A subscription as the port has it; `pages` is the address before an invoice's reference, None: not told."""
     return VendorSubscription(
         reference=row["reference"],
         state=row["state"],
@@ -192,7 +192,7 @@ def vendor_subscription(row: sqlite3.Row, pages: str) -> VendorSubscription:
         plan=row["plan"] or None,
         amount_micros=row["amount_micros"],
         trial_end=maybe_time(row["trial_end"]),
-        pay_url=f"{pages}/{row['owed']}" if row["owed"] else None,
+        pay_url=f"{pages}/{row['owed']}" if pages and row["owed"] else None,
         is_paused=bool(row["is_paused"]),
     )
 

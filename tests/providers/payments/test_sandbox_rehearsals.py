@@ -172,3 +172,41 @@ def test_a_single_payment_is_disputed_and_refunded_like_any_other(vendor: Sandbo
     assert vendor.fetch(checkout).payments[0].dispute == "lost"
     assert vendor.fetch(charge).payments[0].refunded_micros == charged.amount_micros
     assert [one.payment.left_micros for one in vendor.stage().sales] == [0, 0]
+
+
+def test_a_refund_that_does_not_arrive_is_the_vendors_again(vendor: Sandbox) -> None:
+    checkout = subscribe(vendor)
+    payment = vendor.fetch(checkout).payments[0].reference
+    vendor.fail_refunds(payment)
+    before = told(vendor)
+    assert "refund.failed" not in before, "nothing was given back"
+    for number in (1, 2):
+        vendor.refund(payment, 4_000_000, f"key_{number}")
+        vendor.refund(payment, 25_000_000, f"rest_{number}")
+        assert vendor.fetch(checkout).payments[0].refunded_micros == 29_000_000
+        vendor.fail_refunds(payment)
+        vendor.fail_refunds(payment)
+        assert vendor.fetch(checkout).payments[0].refunded_micros == 0
+    assert told(vendor)[len(before) :] == ["refund.created", "refund.created", "refund.failed"] * 2
+
+
+def test_an_open_dispute_has_a_day_until_which_it_is_answered(vendor: Sandbox, clock: Clock) -> None:
+    checkout = subscribe(vendor)
+    payment = vendor.fetch(checkout).payments[0].reference
+    vendor.dispute(payment, "open")
+    assert vendor.fetch(checkout).payments[0].dispute_due_at == clock.now() + timedelta(days=7)
+    vendor.dispute(payment, "won")
+    assert vendor.fetch(checkout).payments[0].dispute_due_at is None
+
+
+def test_who_owed_before_the_pause_owes_no_period_that_begins_in_it(vendor: Sandbox) -> None:
+    checkout = subscribe(vendor)
+    reference = subscription(vendor, checkout).reference
+    vendor.fail_renewal(reference)
+    vendor.pause(reference)
+    assert subscription(vendor, checkout).state == "past_due"
+    vendor.push_clock(timedelta(days=40))
+    paused = subscription(vendor, checkout)
+    assert (paused.state, paused.is_paused, paused.pay_url) == ("active", True, None)
+    assert len(vendor.fetch(checkout).payments) in (1, 2), "what was owed may have been collected, nothing else"
+    assert vendor.list_subscriptions()[0].seen == paused

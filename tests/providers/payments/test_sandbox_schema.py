@@ -117,3 +117,19 @@ def test_many_processes_open_an_old_file_at_once(tmp_path: Path) -> None:
         thread.join()
     assert len(seen) == 8
     assert len(set(seen)) == 1
+
+
+def test_a_later_version_leaves_prorations_as_they_are(tmp_path: Path) -> None:
+    vendor = make(tmp_path)
+    reference = vendor.create_checkout(request_of("chk_1")).reference
+    vendor.complete(reference, "paid")
+    found = vendor.fetch(reference).subscription
+    assert found is not None
+    vendor.change_plan(found.reference, DEARER, "change_1")
+    before = vendor.fetch(reference)
+    assert before.payments[-1].period_start is None
+    (path,) = tmp_path.rglob("sandbox-payments.sqlite3")
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE refunds DROP COLUMN is_failed")
+        db.execute("ALTER TABLE subscriptions DROP COLUMN is_paused")
+    assert make(tmp_path).fetch(reference) == before
