@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from clawhaven.core.settings import Settings
 from clawhaven.providers.payments.stripe import Stripe
+from clawhaven.providers.payments.stripe_portal import FEATURES
 from tests.fakes.stripe_recorder import Recorder, Request, shaped, strangers
 from tests.fakes.stripe_server import KEY, SECRET
 
@@ -22,6 +23,10 @@ CUS, SUB, PI, PRICE, PAGE = "cus_1", "sub_1", "pi_1", "price_1", "https://checko
 START, END = 1_790_000_000, 1_792_592_000
 COUPON = "clawhaven-coupon-c94ec36c23b5664e42ab7685307a00c4f2b50819"
 MONTHLY = {"interval": "month", "interval_count": 1}
+PORTAL = {
+    "object": "billing_portal.configuration", "id": "bpc_1", "active": True, "metadata": {"clawhaven": "portal"},
+    "features": FEATURES,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

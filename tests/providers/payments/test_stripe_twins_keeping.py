@@ -11,21 +11,18 @@ import pytest
 import stripe as library
 
 from clawhaven.ports.payments import Price, VendorState
-from clawhaven.providers.payments import stripe_portal
 from clawhaven.providers.payments.signature import sign, verify
 from clawhaven.providers.payments.stripe import HEADER, Stripe
-from clawhaven.providers.payments.stripe_calls import API_VERSION, Calls
+from clawhaven.providers.payments.stripe_calls import API_VERSION
 from clawhaven.providers.payments.stripe_objects import EVENTS
-from clawhaven.providers.payments.stripe_portal import FEATURES
-from clawhaven.providers.payments.stripe_setup import prepare
 from tests.contracts.payments import START as LONG_AGO
-from tests.fakes.stripe_recorder import Recorder, shaped, strangers
-from tests.fakes.stripe_server import KEY, SECRET
+from tests.fakes.stripe_recorder import shaped
+from tests.fakes.stripe_server import SECRET
 from tests.fakes.stripe_twins import (
     CUS,
     END,
     PI,
-    PRICE,
+    PORTAL,
     START,
     SUB,
     Twin,
@@ -34,14 +31,12 @@ from tests.fakes.stripe_twins import (
     intent,
     invoice,
     make,
-    options_of,
     price,
     session,
     subscription,
     when,
 )
 
-HOOK = "https://haven.example/api/webhooks/stripe"
 ONE, ALL = f"/v1/subscriptions/{SUB}", {"limit": 100}
 DISPUTE = {"object": "dispute", "id": "du_1", "status": "needs_response", "payment_intent": PI}
 
@@ -194,10 +189,6 @@ def proration(number: int) -> Any:
 
 
 PARTS = [proration(number) for number in range(12)]
-PORTAL = {
-    "object": "billing_portal.configuration", "id": "bpc_1", "active": True, "metadata": {"clawhaven": "portal"},
-    "features": FEATURES,
-}  # fmt: skip
 PAGE = shaped("billing_portal.session", url="https://billing.stripe.com/p/1")
 DEARER, CHEAPER = (Price("personal", "Personal", micros, "month") for micros in (59_000_000, 19_000_000))
 COMPLETE = {"status": "complete", "payment_status": "paid"}
@@ -348,65 +339,6 @@ KEEPING = [
 @pytest.mark.parametrize("twin", KEEPING, ids=lambda twin: twin.name)
 def test_both_keep_alike(twin: Twin, tmp_path: Path) -> None:
     compare(twin, tmp_path)
-
-
-@pytest.mark.parametrize("known", [None, "with more in it"])
-def test_both_set_the_portal_up_alike(known: str | None, tmp_path: Path) -> None:
-    wrong = {**PORTAL, "features": {**FEATURES, "subscription_update": {"enabled": True}}}
-    where = "/v1/billing_portal/configurations"
-    answers = {f"GET {where}": [wrong] if known else [], f"POST {where}": PORTAL, f"POST {where}/bpc_1": PORTAL}
-    with Recorder(answers) as recorder:
-        options = options_of(recorder.url)
-        line = stripe_portal.prepare(Calls(recorder.url, options.stripe_secret_key.get_secret_value()))
-        sent = recorder.take()
-        c = library.StripeClient(KEY, base_addresses={"api": recorder.url})
-        c.v1.billing_portal.configurations.list(params={"active": True, **ALL})
-        if known:
-            c.v1.billing_portal.configurations.update("bpc_1", params={"features": FEATURES})
-        else:
-            params = {"features": FEATURES, "metadata": {"clawhaven": "portal"}}
-            c.v1.billing_portal.configurations.create(params=params)
-        wanted = recorder.take()
-    assert [one.asked for one in sent] == [one.asked for one in wanted]
-    assert [wrong for one in sent for wrong in strangers(one.verb, one.path, one.params)] == []
-    assert ("changed back" if known else "made now") in line
-
-
-@pytest.mark.parametrize("known", [None, "another version", "an event short"])
-def test_both_set_up_alike(known: str | None, tmp_path: Path) -> None:
-    fields = {"id": "we_0", "url": HOOK, "api_version": API_VERSION, "enabled_events": list(EVENTS)}
-    fields |= {
-        "another version": {"api_version": "2020-08-27"},
-        "an event short": {"enabled_events": ["invoice.paid"]},
-    }.get(known or "", {})
-    made = shaped("webhook_endpoint", id="we_1", url=HOOK, secret="whsec_new")
-    answers = {
-        "GET /v1/prices": [price()],
-        "GET /v1/billing_portal/configurations": [PORTAL],
-        "GET /v1/webhook_endpoints": [shaped("webhook_endpoint", **fields)] if known else [],
-        "POST /v1/webhook_endpoints": made,
-        "GET /v1/webhook_endpoints/we_1": made,
-        "POST /v1/webhook_endpoints/we_0": made,
-    }
-    with Recorder(answers) as recorder:
-        lines = prepare(options_of(recorder.url), [Price("personal", "Personal", 29_000_000, "month")], HOOK)
-        sent = recorder.take()
-        c = library.StripeClient(KEY, base_addresses={"api": recorder.url})
-        keys = ["clawhaven_personal_2900_month"]
-        c.v1.prices.list(params={"lookup_keys": keys, "active": True, **ALL})
-        c.v1.webhook_endpoints.list(params=ALL)
-        if known == "an event short":
-            c.v1.webhook_endpoints.update("we_0", params={"enabled_events": list(EVENTS), "disabled": False})
-        else:
-            params = {"url": HOOK, "api_version": "2026-10-28.endive", "enabled_events": list(EVENTS)}
-            more = {"description": "Clawhaven", "metadata": {"clawhaven": "webhook"}}
-            c.v1.webhook_endpoints.retrieve(c.v1.webhook_endpoints.create(params=params | more).id)
-        c.v1.billing_portal.configurations.list(params={"active": True, **ALL})
-        wanted = recorder.take()
-    assert [one.asked for one in sent] == [one.asked for one in wanted]
-    assert [wrong for one in sent for wrong in strangers(one.verb, one.path, one.params)] == []
-    assert ("STRIPE_WEBHOOK_SECRET=whsec_new" in lines) == (known != "an event short")
-    assert PRICE in lines[0]
 
 
 def test_every_event_we_read_and_our_version_are_stripes_own() -> None:
