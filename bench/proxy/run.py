@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     if wrk.find() is None and not scenarios.WITHOUT_WRK.issuperset(chosen):
         print(f"The load comes from {wrk.INSTALL}", file=sys.stderr)
         return 2
-    turns: list[dict[str, Any]] = []
+    earlier: dict[str, Any] = json.loads(given.output.read_text()) if given.append and given.output.exists() else {}
+    turns: list[dict[str, Any]] = list(earlier.get("turns", []))
+    first = max((turn["round"] + 1 for turn in turns), default=0)
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
         folder = Path(name)
@@ -56,12 +58,13 @@ def main(arguments: list[str]) -> int:
         setup = Setup(folder, port, given.tree.absolute(), command, given.all_limits, given.dialect, given.cache)
         facts = _facts(given, folder)
         with subjects.stub(folder, port):
-            for number in range(given.rounds):
+            for number in range(first, first + given.rounds):
                 for subject in given.subjects:
                     if subject not in missing:
                         turn = _take_turn(setup, subject, chosen, size, missing)
                         turns += [{"round": number, **turn}] if turn else []
     found = {**facts, "missing": missing, "turns": turns}
+    found["rounds"] = first + given.rounds
     found["medians"] = report.medians(turns)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(found, indent=1) + "\n")
@@ -111,7 +114,6 @@ def _facts(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "connections": given.connections,
         "streams": given.streams,
         "seconds": given.seconds,
-        "rounds": given.rounds,
         "arguments": given.arguments,
         "all_limits": given.all_limits,
     }
@@ -143,6 +145,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--folder", type=Path, help="where databases are; default: the system's folder for temporary files")
     add("--cache", type=Path, default=Path.home() / ".cache" / "clawhaven-bench", help="where peers are installed")
     add("--install", action="store_true", help="fetch the peers into --cache, measure nothing")
+    add("--append", action="store_true", help="add the rounds to those in --output")
     add("--output", type=Path, default=REPORT)
     add("--table", type=Path, metavar="FILE", help="print the table of an earlier run, measure nothing")
     given = parser.parse_args(arguments)
