@@ -208,8 +208,8 @@ class Database:
         if not self.is_sqlite:
             later = {"options": "-c synchronous_commit=off"}
             self._eager = sa.create_engine(engine.url, pool_size=2, pool_pre_ping=True, connect_args=later)
-        options = self._eager.execution_options(is_urgent=True, flushes_later=True)
-        self._hurried = sessionmaker(options, expire_on_commit=False)
+        self._eager = self._eager.execution_options(is_urgent=True, flushes_later=True)
+        self._own = threading.local()
         self._moved_at = 0.0
 
     @property
@@ -233,8 +233,17 @@ class Database:
         Only a failure of the machine itself can lose it, for the moment until `flush` (SQLite) or until PostgreSQL's
         WAL writer has been by (at most three times wal_writer_delay, 0.6 s).
         """
-        with self._open(self._hurried) as session:
-            yield session
+        token = _open_transactions.set(_open_transactions.get() + 1)
+        try:
+            # Each thread keeps its connection: taking one and giving it back costs as much as a small transaction.
+            connection = getattr(self._own, "connection", None)
+            if connection is None or connection.closed:
+                connection = self._own.connection = self._eager.connect()
+            with connection.begin(), Session(connection, expire_on_commit=False) as session:
+                yield session
+                session.flush()
+        finally:
+            _open_transactions.reset(token)
 
     def flush(self) -> None:
         """Wait until the disk has what was committed so far by `hurried_tx`; PostgreSQL does that by itself.

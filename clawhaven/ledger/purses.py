@@ -18,7 +18,7 @@ from clawhaven.core.db import table_of
 from clawhaven.core.errors import PaymentRequired
 from clawhaven.core.ids import new_ordered_id
 from clawhaven.core.money import format_usd
-from clawhaven.core.statements import Lookup, Many
+from clawhaven.core.statements import InsertMany, Lookup, UpdateMany
 from clawhaven.ledger.entries import platform_account
 from clawhaven.ledger.models import PLATFORM, LedgerAccount, LedgerEntry, LedgerPosting
 
@@ -27,29 +27,23 @@ _ENTRY = table_of(LedgerEntry)
 _POSTING = table_of(LedgerPosting)
 
 _TAKE = Lookup(
-    lambda ids: (
-        sa.select(_ACCOUNT.c.id, _ACCOUNT.c.balance_micros, _ACCOUNT.c.held_micros, _ACCOUNT.c.floor_micros)
-        .where(_ACCOUNT.c.id.in_(ids), _ACCOUNT.c.balance_micros.is_not(None))
-        .order_by(_ACCOUNT.c.id)
-        .with_for_update(key_share=True)
-    )
+    _ACCOUNT.c.id,
+    sa.select(_ACCOUNT.c.id, _ACCOUNT.c.balance_micros, _ACCOUNT.c.held_micros, _ACCOUNT.c.floor_micros)
+    .where(_ACCOUNT.c.balance_micros.is_not(None))
+    .order_by(_ACCOUNT.c.id)
+    .with_for_update(key_share=True),
 )
 _FIND_PLATFORM = Lookup(
-    lambda kinds: sa.select(_ACCOUNT.c.id, _ACCOUNT.c.kind).where(
-        _ACCOUNT.c.kind.in_(kinds), _ACCOUNT.c.owner_id == sa.literal_column(f"'{PLATFORM}'")
-    )
+    _ACCOUNT.c.kind,
+    sa.select(_ACCOUNT.c.id, _ACCOUNT.c.kind).where(_ACCOUNT.c.owner_id == sa.literal_column(f"'{PLATFORM}'")),
 )
-_WRITE = Many(
-    sa.update(_ACCOUNT)
-    .where(
-        _ACCOUNT.c.id == sa.bindparam("purse_id"),
-        _ACCOUNT.c.balance_micros == sa.bindparam("balance_before"),
-        _ACCOUNT.c.held_micros == sa.bindparam("held_before"),
-    )
-    .values(balance_micros=sa.bindparam("balance_now"), held_micros=sa.bindparam("held_now"))
+_WRITE = UpdateMany(
+    _ACCOUNT,
+    where={"id": "purse_id", "balance_micros": "balance_before", "held_micros": "held_before"},
+    values={"balance_micros": "balance_now", "held_micros": "held_now"},
 )
-_INSERT_ENTRY = Many(sa.insert(_ENTRY))
-_INSERT_POSTING = Many(sa.insert(_POSTING))
+_INSERT_ENTRY = InsertMany(_ENTRY)
+_INSERT_POSTING = InsertMany(_POSTING)
 
 
 @dataclass(slots=True)

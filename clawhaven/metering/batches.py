@@ -19,7 +19,7 @@ from clawhaven import ledger
 from clawhaven.core.db import table_of
 from clawhaven.core.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized
 from clawhaven.core.ids import new_ordered_id
-from clawhaven.core.statements import Lookup, Many
+from clawhaven.core.statements import InsertMany, Lookup, UpdateMany
 from clawhaven.ledger import Charge, Purse
 from clawhaven.metering.hours import add_to_hours
 from clawhaven.metering.limits import Tally, Terms
@@ -64,20 +64,14 @@ class _Call(NamedTuple):
 
 _GRANT = table_of(Grant)
 _TAKE_GRANTS = Lookup(
-    lambda hashes: (
-        sa.select(*(_GRANT.c[name] for name in Terms._fields))
-        .where(_GRANT.c.key_hash.in_(hashes))
-        .order_by(_GRANT.c.instance_id)
-        .with_for_update(key_share=True)
-    )
+    _GRANT.c.key_hash,
+    sa.select(*(_GRANT.c[name] for name in Terms._fields))
+    .order_by(_GRANT.c.instance_id)
+    .with_for_update(key_share=True),
 )
 _TAKE_CALLS = Lookup(
-    lambda ids: (
-        sa.select(*(_CALL.c[name] for name in _Call._fields))
-        .where(_CALL.c.id.in_(ids))
-        .order_by(_CALL.c.id)
-        .with_for_update(key_share=True)
-    )
+    _CALL.c.id,
+    sa.select(*(_CALL.c[name] for name in _Call._fields)).order_by(_CALL.c.id).with_for_update(key_share=True),
 )
 
 
@@ -251,52 +245,44 @@ class _Closer:
         return charged
 
 
-_OPEN = Many(sa.insert(_CALL))
-_CLOSE = Many(
-    sa.update(_CALL)
-    .where(_CALL.c.id == sa.bindparam("call_id"))
-    .values(
-        {
-            name: sa.bindparam(f"new_{name}", type_=_CALL.c[name].type)
-            for name in (
-                "state",
-                "ended_at",
-                "http_status",
-                "error",
-                "input_tokens",
-                "output_tokens",
-                "cache_read_tokens",
-                "cache_write_5m_tokens",
-                "cache_write_1h_tokens",
-                "reasoning_tokens",
-                "is_estimated",
-                "provider_cost_micros",
-                "price_micros",
-                "uncovered_micros",
-            )
-        }
-    )
+_WRITTEN_AT_END = (
+    "state",
+    "ended_at",
+    "http_status",
+    "error",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "is_estimated",
+    "provider_cost_micros",
+    "price_micros",
+    "uncovered_micros",
 )
+_OPEN = InsertMany(_CALL)
+_CLOSE = UpdateMany(_CALL, where={"id": "call_id"}, values={name: name for name in _WRITTEN_AT_END})
 
 
 def _change(closing: Closing, done: ClosedCall, now: datetime) -> dict[str, Any]:
     usage = closing.usage or Usage()
     return {
         "call_id": closing.call_id,
-        "new_state": CallState.CLOSED.value,
-        "new_ended_at": now,
-        "new_http_status": closing.http_status,
-        "new_error": closing.error and closing.error[:200],
-        "new_input_tokens": usage.input_tokens,
-        "new_output_tokens": usage.output_tokens,
-        "new_cache_read_tokens": usage.cache_read_tokens,
-        "new_cache_write_5m_tokens": usage.cache_write_5m_tokens,
-        "new_cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "new_reasoning_tokens": usage.reasoning_tokens,
-        "new_is_estimated": usage.is_estimated,
-        "new_provider_cost_micros": done.provider_cost_micros,
-        "new_price_micros": done.price_micros,
-        "new_uncovered_micros": done.uncovered_micros,
+        "state": CallState.CLOSED.value,
+        "ended_at": now,
+        "http_status": closing.http_status,
+        "error": closing.error and closing.error[:200],
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "is_estimated": usage.is_estimated,
+        "provider_cost_micros": done.provider_cost_micros,
+        "price_micros": done.price_micros,
+        "uncovered_micros": done.uncovered_micros,
     }
 
 
@@ -358,27 +344,11 @@ def _worst_case(price: Price, ask: Ask, markup_percent: int) -> int:
 
 
 _UNUSED = {
+    **dict.fromkeys(_WRITTEN_AT_END, 0),
     "state": CallState.OPEN.value,
     "is_estimated": False,
-    "http_status": None,
-    "error": None,
-    "ended_at": None,
-    **dict.fromkeys(
-        (
-            "input_tokens",
-            "output_tokens",
-            "cache_read_tokens",
-            "cache_write_5m_tokens",
-            "cache_write_1h_tokens",
-            "reasoning_tokens",
-            "provider_cost_micros",
-            "price_micros",
-            "uncovered_micros",
-        ),
-        0,
-    ),
+    **dict.fromkeys(("http_status", "error", "ended_at")),
 }
-"""The columns that closing writes."""
 
 
 def _new_row(

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from clawhaven import ledger
 from clawhaven.core.db import table_of
 from clawhaven.core.errors import AppError
-from clawhaven.core.statements import Many
+from clawhaven.core.statements import UpdateMany
 from clawhaven.metering.batches import Ask, ClosedCall, Closing, OpenCall, Opening, run_batch
 from clawhaven.metering.limits import IS_OPEN
 from clawhaven.metering.models import CallState, UsageRow
@@ -89,19 +89,15 @@ def sweep(db: Session, *, now: datetime, limit: int = 500) -> list[str]:
     for row in overdue:
         if row.ledger_account_id in purses:
             purses[row.ledger_account_id].free(row.held_micros)
-    _ABANDON.run(db, [{"call_id": row.id, "now": now} for row in overdue])
+    ended = {"state": CallState.ABANDONED.value, "now": now, "is_estimated": True, "error": "abandoned"}
+    _ABANDON.run(db, [{"call_id": row.id, **ended} for row in overdue])
     ledger.write_purses(db, purses.values(), [], now=now)
     ledger.expire(db, now)
     return [row.id for row in overdue]
 
 
-_ABANDON = Many(
-    sa.update(_CALL)
-    .where(_CALL.c.id == sa.bindparam("call_id"))
-    .values(
-        state=CallState.ABANDONED.value,
-        ended_at=sa.bindparam("now", type_=_CALL.c.ended_at.type),
-        is_estimated=True,
-        error="abandoned",
-    )
+_ABANDON = UpdateMany(
+    _CALL,
+    where={"id": "call_id"},
+    values={"state": "state", "ended_at": "now", "is_estimated": "is_estimated", "error": "error"},
 )

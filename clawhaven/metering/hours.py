@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from clawhaven.core.db import table_of
-from clawhaven.core.statements import Many
+from clawhaven.core.statements import InsertMany
 from clawhaven.metering.models import UsageHour
 from clawhaven.metering.prices import Cost
 from clawhaven.ports.upstream import Usage
 
-_HOUR = table_of(UsageHour)
 _KEY = ("instance_id", "hour", "model", "source")
 _SUMS = (
     "calls",
@@ -26,6 +24,7 @@ _SUMS = (
     "price_micros",
     "provider_cost_micros",
 )
+_ADD = InsertMany(table_of(UsageHour), key=_KEY, adds=_SUMS)
 
 
 def add_to_hours(db: Session, ended: Sequence[tuple[Any, Usage | None, Cost]]) -> None:
@@ -58,12 +57,3 @@ def _amounts(usage: Usage, value: Cost) -> tuple[int, ...]:
         value.price_micros,
         value.provider_micros,
     )
-
-
-def _upsert(insert: Any) -> Any:
-    statement = insert(_HOUR)
-    added = {name: _HOUR.c[name] + statement.excluded[name] for name in _SUMS}
-    return statement.on_conflict_do_update(index_elements=list(_KEY), set_=added)
-
-
-_ADD = Many(by_dialect={"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)})

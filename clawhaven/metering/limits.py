@@ -158,32 +158,28 @@ class Tally:
 _CALL, _HOURS = table_of(UsageRow), table_of(UsageHour)
 _AT = _CALL.c.started_at.type
 _IN_FLIGHT = Lookup(
-    lambda ids: (
-        sa.select(_CALL.c.instance_id, sa.func.count(), sa.func.sum(_CALL.c.held_micros))
-        .where(_CALL.c.instance_id.in_(ids), IS_OPEN, _CALL.c.expires_at > sa.bindparam("now", type_=_AT))
-        .group_by(_CALL.c.instance_id)
-    )
+    _CALL.c.instance_id,
+    sa.select(_CALL.c.instance_id, sa.func.count(), sa.func.sum(_CALL.c.held_micros))
+    .where(IS_OPEN, _CALL.c.expires_at > sa.bindparam("now", type_=_AT))
+    .group_by(_CALL.c.instance_id),
 )
 _MESSAGES = Lookup(
-    lambda ids: (
-        sa.select(_CALL.c.instance_id, sa.func.count())
-        .where(_CALL.c.instance_id.in_(ids), IS_MESSAGE, _CALL.c.started_at > sa.bindparam("since", type_=_AT))
-        .group_by(_CALL.c.instance_id)
-    )
+    _CALL.c.instance_id,
+    sa.select(_CALL.c.instance_id, sa.func.count())
+    .where(IS_MESSAGE, _CALL.c.started_at > sa.bindparam("since", type_=_AT))
+    .group_by(_CALL.c.instance_id),
 )
 _TOKENS = Lookup(
-    lambda ids: (
-        sa.select(_HOURS.c.instance_id, sa.func.sum(_HOURS.c.weighted_tokens))
-        .where(_HOURS.c.instance_id.in_(ids), _HOURS.c.hour > sa.bindparam("since", type_=_AT))
-        .group_by(_HOURS.c.instance_id)
-    )
+    _HOURS.c.instance_id,
+    sa.select(_HOURS.c.instance_id, sa.func.sum(_HOURS.c.weighted_tokens))
+    .where(_HOURS.c.hour > sa.bindparam("since", type_=_AT))
+    .group_by(_HOURS.c.instance_id),
 )
 _SPENT = Lookup(
-    lambda ids: (
-        sa.select(_HOURS.c.instance_id, _HOURS.c.source, sa.func.sum(_HOURS.c.price_micros))
-        .where(_HOURS.c.instance_id.in_(ids), _HOURS.c.hour >= sa.bindparam("since", type_=_AT))
-        .group_by(_HOURS.c.instance_id, _HOURS.c.source)
-    )
+    _HOURS.c.instance_id,
+    sa.select(_HOURS.c.instance_id, _HOURS.c.source, sa.func.sum(_HOURS.c.price_micros))
+    .where(_HOURS.c.hour >= sa.bindparam("since", type_=_AT))
+    .group_by(_HOURS.c.instance_id, _HOURS.c.source),
 )
 
 

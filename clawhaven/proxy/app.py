@@ -216,7 +216,7 @@ class ProxyApp:
             wait = {name: value for name, value in answer.headers.items() if name == "retry-after"}
             reply = Reply(answer.status, body, kind, wait)
         elif call.plan_mode is PlanMode.OWN_KEY:
-            label, base_url = self._ctx.upstreams[vendor].label, self._ctx.settings.base_url
+            label, base_url = self._desk.upstream(vendor).label, self._ctx.settings.base_url
             reply = own_key_refused(dialect, exchange.facts, label, base_url, call.instance_id)
         else:
             log.error(
@@ -259,8 +259,8 @@ class ProxyApp:
 
     def _check_endpoint(self, dialect: Dialect, model: str) -> None:
         """A model asked for in the dialect of a vendor that is not its own is a mistake of the request: BadBody."""
-        upstream = self._ctx.upstreams.get(self._desk.vendor_of(model) or "")
-        if upstream and dialect not in upstream.dialects():
+        vendor = self._desk.vendor_of(model)
+        if vendor and dialect not in self._desk.upstream(vendor).dialects:
             raise BadBody(f"The model {model[:100]} is not available at this endpoint.")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +20,7 @@ from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
 from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, PriceTable
-from clawhaven.ports.upstream import Upstream, Usage
+from clawhaven.ports.upstream import Dialect, OutRequest, Upstream, Usage, UsageReader
 from clawhaven.proxy.counter import Counts, count_in_a_thread
 
 DATABASE_THREADS = 4
@@ -57,6 +58,24 @@ class ProxyContext(Protocol):
         """LLM vendors by name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What a call needs of a vendor, looked up once: ports.upstream.Upstream's pure verbs. `answer`: it is local."""
+
+    name: str
+    label: str
+    dialects: frozenset[Dialect]
+    request: Callable[..., OutRequest]
+    reader: Callable[[Dialect, bool], UsageReader]
+    answer: Callable[..., Awaitable[tuple[int, dict[str, str], AsyncIterator[bytes]]]] | None
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> Verbs:
+        """Those of this vendor."""
+        local = getattr(upstream, "answer", None)
+        return cls(upstream.name, upstream.label, upstream.dialects(), upstream.request, upstream.reader, local)
+
+
 class Desk:
     """Database work of the proxy."""
 
@@ -64,6 +83,9 @@ class Desk:
         self._ctx = ctx
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
         self._counter = counter or count_in_a_thread(ctx)
+        self._verbs = {name: Verbs.of(upstream) for name, upstream in ctx.upstreams.items()}
+        self._all = list(ctx.upstreams)
+        self._ready = [name for name, upstream in ctx.upstreams.items() if getattr(upstream, "is_ready", True)]
         self._known: dict[str, tuple[float, Grant]] = {}
 
     async def recognise(self, key_hash: str, instance_id: str | None) -> Grant:
@@ -127,9 +149,9 @@ class Desk:
             grant, model, upstreams=reachable, now=self._ctx.clock.now(), prices=self._ctx.prices
         )
 
-    def upstream(self, name: str) -> Upstream:
+    def upstream(self, name: str) -> Verbs:
         """A vendor by its name."""
-        return self._ctx.upstreams[name]
+        return self._verbs[name]
 
     def vendor_of(self, model: str) -> str | None:
         """The vendor of a priced model, whoever may use it."""
@@ -160,9 +182,7 @@ class Desk:
             log.exception("refusal_not_noted", account=grant.account_id)
 
     def _reachable(self, grant: Grant) -> list[str]:
-        if grant.plan_mode == PlanMode.OWN_KEY:
-            return list(self._ctx.upstreams)
-        return [name for name, upstream in self._ctx.upstreams.items() if getattr(upstream, "is_ready", True)]
+        return self._all if grant.plan_mode == PlanMode.OWN_KEY else self._ready
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import cast
 
 from clawhaven.core.settings import Settings
-from clawhaven.ports.upstream import Call, Dialect, LocalUpstream, Upstream
+from clawhaven.ports.upstream import Call, Dialect
 from clawhaven.proxy.answering import Answer, AnswerCut, LocalAnswer
 from clawhaven.proxy.client import UNREACHABLE, HttpClient
+from clawhaven.proxy.desk import Verbs
 
 ERROR_SECONDS = 10.0
 LONGEST_CALL_SECONDS = 25 * 60.0
@@ -32,7 +32,7 @@ class VendorClient:
 
     async def send(
         self,
-        upstream: Upstream,
+        upstream: Verbs,
         dialect: Dialect,
         path: str,
         headers: dict[str, str],
@@ -42,8 +42,8 @@ class VendorClient:
     ) -> Answer:
         """The vendor's answer once its headers are there; `close` it. Raises AnswerCut (nothing came), ProviderError
         (no key)."""
-        if hasattr(upstream, "answer"):
-            return LocalAnswer(*await cast(LocalUpstream, upstream).answer(dialect, path, body, call))
+        if upstream.answer is not None:
+            return LocalAnswer(*await upstream.answer(dialect, path, body, call))
         request = upstream.request(dialect, path, headers, body, key, call)
         patience = self._silence * (1 if call.is_stream else WHOLE_ANSWER_PATIENCE)
         try:
