@@ -25,6 +25,10 @@ CHECKPOINT_PAGES = 1000
 
 CHECKPOINT_SECONDS = 1.0
 
+HURRIED_OPTIONS = "-c synchronous_commit=off -c enable_seqscan=off -c jit=off"
+"""PostgreSQL's settings for `Database.hurried_tx`. Its statements find rows by their keys; without the second, one
+prepared while a table was empty goes on reading all of it until the table is analysed."""
+
 MOST_URGENT_IN_A_ROW = 8
 """Urgent writers before one of the others has its turn, so that nobody waits for ever."""
 
@@ -206,8 +210,9 @@ class Database:
         self._urgent = sessionmaker(engine.execution_options(is_urgent=True), expire_on_commit=False)
         self._eager = self.engine
         if not self.is_sqlite:
-            later = {"options": "-c synchronous_commit=off"}
-            self._eager = sa.create_engine(engine.url, pool_size=2, pool_pre_ping=True, connect_args=later)
+            self._eager = sa.create_engine(
+                engine.url, pool_size=2, pool_pre_ping=True, connect_args={"options": HURRIED_OPTIONS}
+            )
         self._eager = self._eager.execution_options(is_urgent=True, flushes_later=True)
         self._own = threading.local()
         self._moved_at = 0.0
