@@ -1,0 +1,132 @@
+"""Calls in common transactions: each decided in its turn, none in the way of another, the same as one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from clawhaven import ledger, metering
+from clawhaven.core.db import Database
+from clawhaven.core.errors import AppError, Invalid, NotFound, PaymentRequired, RateLimited, Unauthorized
+from clawhaven.metering import Ask, ClosedCall, Closing, OpenCall, Opening, Outcome, Source
+from clawhaven.ports.upstream import Usage
+from tests.metering.conftest import KEY_HASH, NOW
+
+UPSTREAMS = ("sandbox", "anthropic", "openai")
+ASK = Ask("sandbox-1", "anthropic-messages", 1_000, 1_000, Source.PERSON, is_turn=True, may_cache_long=False)
+ONE = Opening(ASK, KEY_HASH, UPSTREAMS)
+USED = Usage(input_tokens=100, output_tokens=10)
+Give = Callable[..., str]
+
+
+def run(db: Database, openings: list[Opening], closings: list[Closing] | None = None, **later: float) -> Outcome:
+    with db.tx() as tx:
+        return metering.run_batch(tx, openings, closings or [], now=NOW + timedelta(**later))
+
+
+def opened(outcome: Outcome) -> list[OpenCall]:
+    assert not [one for one in outcome.opened if isinstance(one, AppError)]
+    return [one for one in outcome.opened if isinstance(one, OpenCall)]
+
+
+def test_one_refusal_leaves_the_others_as_they_are(db: Database, give: Give) -> None:
+    give()
+    bad_model, nobody = Opening(replace(ASK, model="no-such"), KEY_HASH, UPSTREAMS), replace(ONE, key_hash="nobody")
+    outcome = run(db, [ONE, bad_model, nobody, ONE], [Closing("call_none", USED)])
+    kinds = [type(one) for one in outcome.opened]
+    assert kinds == [OpenCall, Invalid, Unauthorized, OpenCall]
+    assert [type(one) for one in outcome.closed] == [NotFound]
+    with db.read() as tx:
+        assert len(metering.list_usage(tx, "acc_1").calls) == 2
+        assert ledger.check_books(tx, metering.held_by_calls(tx)) == []
+
+
+def test_closing_frees_what_the_same_batch_then_opens(db: Database, give: Give) -> None:
+    wallet = give(max_in_flight=1)
+    (first,) = opened(run(db, [ONE]))
+    outcome = run(db, [ONE, ONE], [Closing(first.id, USED, 200)])
+    assert [type(one) for one in outcome.opened] == [OpenCall, RateLimited]
+    assert isinstance(outcome.closed[0], ClosedCall)
+    with db.read() as tx:
+        assert ledger.balance(tx, wallet).held_micros == first.held_micros
+        assert ledger.balance(tx, wallet).balance_micros == 100_000_000 - 675
+
+
+def test_a_wallet_for_ten_pays_for_ten_of_a_thousand(db: Database, give: Give) -> None:
+    worst = 28_125  # 1,000 tokens in at the dearest, 1,000 out, with the markup: see test_calls.py
+    wallet = give(dollars=0, max_in_flight=None)
+    with db.tx() as tx:
+        ledger.credit(tx, key="some", ledger_account_id=wallet, amount_micros=10 * worst + worst // 2, now=NOW)
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda _: run(db, [ONE] * 25), range(40)))
+    results = [one for outcome in outcomes for one in outcome.opened]
+    assert len(results) == 1_000
+    assert sum(isinstance(one, OpenCall) for one in results) == 10
+    assert sum(isinstance(one, PaymentRequired) for one in results) == 990
+    with db.read() as tx:
+        assert ledger.balance(tx, wallet).held_micros == 10 * worst
+        assert ledger.check_books(tx, metering.held_by_calls(tx)) == []
+
+
+def test_a_call_closed_twice_in_one_batch_is_charged_once(db: Database, give: Give) -> None:
+    wallet = give()
+    (call,) = opened(run(db, [ONE]))
+    first, second = run(db, [], [Closing(call.id, USED, 200), Closing(call.id, Usage(10**6), 200)]).closed
+    assert isinstance(first, ClosedCall)
+    assert isinstance(second, ClosedCall)
+    assert (first.is_new, second.is_new) == (True, False)
+    assert first.price_micros == second.price_micros == 675
+    with db.read() as tx:
+        assert ledger.balance(tx, wallet).balance_micros == 100_000_000 - 675
+        (row,) = metering.list_usage(tx, "acc_1").calls
+        assert (row.input_tokens, row.http_status) == (100, 200)
+
+
+def test_running_balances_of_one_batch_follow_each_other(db: Database, give: Give) -> None:
+    give()
+    calls = opened(run(db, [ONE] * 5))
+    run(db, [], [Closing(call.id, USED, 200) for call in calls])
+    with db.read() as tx:
+        lines = ledger.list_entries(tx, "acc_1").lines[:5]
+        assert [line.balance_after_micros for line in lines] == [100_000_000 - 675 * count for count in (5, 4, 3, 2, 1)]
+        assert {line.note for line in lines} == {"sandbox-1: 100 tokens in, 10 out"}
+        assert [line.ref for line in lines] == [call.id for call in reversed(calls)]
+
+
+def test_the_hours_add_up_to_the_calls(db: Database, give: Give) -> None:
+    give()
+    calls = opened(run(db, [ONE] * 3)) + opened(run(db, [ONE], minutes=59)) + opened(run(db, [ONE], minutes=61))
+    used = Usage(100, 10, cache_read_tokens=7, cache_write_5m_tokens=3, cache_write_1h_tokens=2)
+    run(db, [], [Closing(call.id, used, 200) for call in calls], hours=3)
+    with db.read() as tx:
+        hours = tx.query(metering.models.UsageHour).order_by(metering.models.UsageHour.hour).all()
+        assert [(one.hour - NOW, one.calls, one.source) for one in hours] == [
+            (timedelta(0), 4, "person"),
+            (timedelta(hours=1), 1, "person"),
+        ]
+        first = hours[0]
+        assert (first.input_tokens, first.cache_write_tokens, first.weighted_tokens) == (400, 20, 4 * (115 * 10 + 7))
+        rows = metering.list_usage(tx, "acc_1").calls
+        assert sum(one.price_micros for one in hours) == sum(row.price_micros for row in rows)
+        assert sum(one.provider_cost_micros for one in hours) == sum(row.provider_cost_micros for row in rows)
+
+
+@pytest.mark.parametrize("limit", ["spend_per_day_micros", "account_spend_per_day_micros"])
+def test_money_a_day_counts_what_was_spent_and_what_is_held(db: Database, give: Give, limit: str) -> None:
+    give()
+    with db.tx() as tx:
+        tx.query(metering.Grant).update({limit: 675 + 2 * 28_125})
+    (first,) = opened(run(db, [ONE]))
+    run(db, [], [Closing(first.id, USED, 200)])
+    outcome = run(db, [ONE, ONE, ONE])
+    assert [type(one) for one in outcome.opened] == [OpenCall, OpenCall, RateLimited]
+    refusal = outcome.opened[2]
+    assert isinstance(refusal, RateLimited)
+    assert refusal.error_code == limit.removesuffix("_micros")
+    assert refusal.details["retry_after"] == 12 * 3600
+    run(db, [], [Closing(one.id, None) for one in outcome.opened if isinstance(one, OpenCall)])
+    opened(run(db, [ONE], days=1))
