@@ -86,17 +86,17 @@ class Exchange:
                     await self._body(allowed)
                 self._check_patience()
             holder.feed(dropper.rest())
-            if not holder.has_end:
+            if not holder.is_whole:
                 cut = AnswerCut(BROKEN)
         except AnswerCut as broken:
-            cut = None if holder.has_end else broken
+            cut = None if holder.is_whole else broken
         if cut is None:
             await self.desk.settle(self.call.id, self._complete(reader), answer.status)
             await self._body(holder.rest(), is_end=True)
             return
         await self.desk.settle(self.call.id, self._partial(reader), answer.status, cut.message)
         tail = b"" if holder.has_error else b"\n\n" + answers.error_event(self.dialect, cut.status, cut.message)
-        await self._body(holder.rest() + tail, is_end=True)
+        await self._body(tail, is_end=True)
 
     async def _relay_whole(self, answer: Answer, reader: UsageReader) -> None:
         body: list[bytes] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from clawhaven.ports.upstream import Dialect
 
 _LAST = rb"(?:message_stop|response\.(?:completed|incomplete|failed))"
@@ -45,11 +47,30 @@ class EndHolder:
         self._held.append(chunk[cut:])
         return chunk[:cut]
 
+    @property
+    def is_whole(self) -> bool:
+        """True when the last event is there to its end; all that may be missing is the blank line after it."""
+        held = b"".join(self._held)
+        if _EVENT_END.search(held):
+            return True
+        payload = held.rpartition(b"data:")[2].strip()
+        return payload == b"[DONE]" or _is_json(payload)
+
     def rest(self) -> bytes:
-        """What was held back."""
+        """What was held back, ended by a blank line as an event is."""
         held = b"".join(self._held)
         self._held.clear()
+        if held and not _EVENT_END.search(held):
+            held += b"\n" if held.endswith(b"\n") else b"\n\n"
         return held
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 class UsageChunkFilter:
