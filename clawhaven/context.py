@@ -11,11 +11,13 @@ from clawhaven.core.db import Database
 from clawhaven.core.errors import Invalid
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
+from clawhaven.metering.prices import PriceTable
 from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
 from clawhaven.ports.notifier import Notifier
 from clawhaven.ports.payments import Capability, Payments
+from clawhaven.ports.pricelist import PriceList
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 
@@ -36,6 +38,8 @@ class Context:
     notifier: Notifier
     ingress: Ingress
     gateway: Gateway
+    prices: PriceTable
+    price_list: PriceList
     host: str
 
     def runtime(self, name: str) -> Runtime:

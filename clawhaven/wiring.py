@@ -20,12 +20,14 @@ from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database, in_transaction, make_engine
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
-from clawhaven.metering.prices import builtin_prices
+from clawhaven.metering.pricefile import read_own_prices
+from clawhaven.metering.prices import PriceTable, builtin_prices
 from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
 from clawhaven.ports.notifier import Notifier
 from clawhaven.ports.payments import Payments, Price
+from clawhaven.ports.pricelist import PriceList
 from clawhaven.ports.runtime import Runtime
 from clawhaven.ports.upstream import Upstream
 from clawhaven.workflows import engine
@@ -112,6 +114,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         notifier=cast(Notifier, _make("notifiers", settings.notifier, settings, clock)),
         ingress=cast(Ingress, _make("ingress", settings.ingress, settings, clock)),
         gateway=cast(Gateway, _make("gateways", "openclaw", settings, clock)),
+        prices=_price_table(settings),
+        price_list=price_list(settings),
         host=settings.host_name or socket.gethostname(),
     )
 
@@ -133,16 +137,20 @@ def set_up_stripe(settings: Settings) -> list[str]:
     return lines
 
 
+def price_list(settings: Settings) -> PriceList:
+    """Somebody else's list of model prices, to compare ours with."""
+    return cast(PriceList, _make("pricelists", "genai", settings, Clock()))
+
+
 def check(settings: Settings) -> list[str]:
     """Everything that stops the start, each as one sentence naming the setting."""
     problems = _check_providers(settings) + _check_catalogue(settings) + _check_keys(settings)
+    problems += _check_prices(settings)
     if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
         problems.append(
             "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
             " or accept it with ALLOW_WEAK_ISOLATION=true."
         )
-    if settings.default_model and builtin_prices().find(settings.default_model, Clock().now()) is None:
-        problems.append(f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused.")
     if settings.is_production and settings.base_url.startswith("http://"):
         problems.append("BASE_URL must be the public https:// address in production.")
     return problems
@@ -188,6 +196,16 @@ def _check_catalogue(settings: Settings) -> list[str]:
     return problems
 
 
+def _check_prices(settings: Settings) -> list[str]:
+    try:
+        table = _price_table(settings)
+    except (OSError, ValueError) as error:
+        return [f"MODEL_PRICES_FILE={settings.model_prices_file}: {error}"]
+    if settings.default_model and table.find(settings.default_model, Clock().now()) is None:
+        return [f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused."]
+    return []
+
+
 def _check_keys(settings: Settings) -> list[str]:
     try:
         keys = settings.keys()
@@ -203,6 +221,16 @@ def _ask_provider(cls: Any, options: Any, settings: Settings) -> list[str]:
     """What a provider itself finds missing or wrong in its settings, a sentence each."""
     find = getattr(cls, "problems", None)
     return list(find(options, settings)) if find else []
+
+
+def _price_table(settings: Settings) -> PriceTable:
+    """The table we ship with the operator's file over it. Raises OSError, ValueError."""
+    ours = builtin_prices()
+    if not settings.model_prices_file:
+        return ours
+    known = {price.model: price for price in ours.every()}
+    own = read_own_prices(settings.model_prices_file.read_text(), known, providers.names("upstreams"))
+    return ours.with_overrides(own)
 
 
 def _plans_text(settings: Settings) -> str | None:

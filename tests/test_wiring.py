@@ -186,3 +186,45 @@ def test_a_wrong_catalogue_stops_the_start(tmp_path: Path, text: str, names: lis
     path.write_text(PLAN + 'runtime = "process"\nchannels = ["telegram"]')
     assert check(settings(tmp_path, plans_file=path)) == []
     assert check(settings(tmp_path, plans_file=tmp_path / "gone.toml"))[0].startswith("PLANS_FILE=")
+
+
+ROW = """
+[[price]]
+model = "house-1"
+upstream = "openai"
+effective_from = 2026-01-01
+input = "1"
+output = "2"
+context_window = 128_000
+max_output_tokens = 1_000
+"""
+
+
+def test_the_operators_prices_lie_over_ours(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(ROW)
+    given = settings(tmp_path, model_prices_file=file, default_model="house-1")
+    assert check(given) == []
+    ctx = build(given)
+    assert ctx.prices.find("house-1", ctx.clock.now()) is not None
+    assert ctx.prices.find("claude-opus-5-5", ctx.clock.now()) is not None
+    ctx.db.close()
+    assert "DEFAULT_MODEL=house-1: this model has no price" in check(settings(tmp_path, default_model="house-1"))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (ROW.replace('"1"', "1"), "price house-1 (2026-01-01): input is US dollars per million tokens in quotes"),
+        (ROW.replace("openai", "pigeon"), "upstream is one of anthropic, openai, sandbox"),
+        (ROW + 'aliases = ["gpt-5.6"]\n', "gpt-5.6-sol and house-1 are both called gpt-5.6"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_wrong_with_the_operators_prices_stops_the_start(tmp_path: Path, text: str | None, wrong: str) -> None:
+    file = tmp_path / "prices.toml"
+    if text is not None:
+        file.write_text(text)
+    (problem,) = check(settings(tmp_path, model_prices_file=file))
+    assert problem.startswith(f"MODEL_PRICES_FILE={file}: ")
+    assert wrong in problem

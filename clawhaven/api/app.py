@@ -20,6 +20,7 @@ from clawhaven.api import (
     errors,
     instances,
     oversight,
+    prices,
     reference,
     sessions,
     status,
@@ -137,6 +138,7 @@ def create_app(ctx: Context) -> FastAPI:
         subscriptions,
         admin,
         oversight,
+        prices,
         webhooks,
         reference,
     ):

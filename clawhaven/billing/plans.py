@@ -46,6 +46,8 @@ class Plan:
     runtime: str = ""
     channels: tuple[str, ...] = ()
     terms: str = ""
+    markup_percent: int = 0
+    """What a model call costs the customer, as per cent of the list price; 0: the operator's MODEL_MARKUP_PERCENT."""
 
     @property
     def price(self) -> str:
@@ -155,6 +157,7 @@ def describe(plan: Plan) -> str:
         f"{plan.cpus:g} CPUs" if plan.cpus else "",
         f"on {plan.runtime}" if plan.runtime else "",
         f"channels {', '.join(plan.channels)}" if plan.channels else "",
+        f"models at {plan.markup_percent} % of list price" if plan.markup_percent else "",
     ]
     credit = format_usd(plan.included_credit_micros)
     facts = [
@@ -203,6 +206,7 @@ class _Reading:
             runtime=self._runtime(),
             channels=self._words("channels"),
             terms=self._text("terms", 2000, ""),
+            markup_percent=self._markup(),
         )
         if self._left:
             raise self._wrong(next(iter(self._left)), "is not a key of a plan")
@@ -263,6 +267,12 @@ class _Reading:
         value = self._whole("memory_mb", 0, 1_048_576, 0)
         if 0 < value < LEAST_MEMORY_MB:
             raise self._wrong("memory_mb", f"is at least {LEAST_MEMORY_MB}, below that it dies; 0: INSTANCE_MEMORY_MB")
+        return value
+
+    def _markup(self) -> int:
+        value = self._whole("markup_percent", 0, 10_000, 0)
+        if 0 < value < 100:
+            raise self._wrong("markup_percent", "is at least 100, which is the list price; 0: MODEL_MARKUP_PERCENT")
         return value
 
     def _cpus(self) -> float:

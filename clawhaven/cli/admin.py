@@ -1,5 +1,5 @@
 """`clawhaven admin`: the operator's side. All of it speaks to the API, but `operator` and `stripe`, which run on the
-server with its settings and database."""
+server with its settings and database, and `prices import`, which is for developers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from clawhaven import wiring
 from clawhaven.accounts import links, operators, signup
-from clawhaven.cli import server
+from clawhaven.cli import prices, server
 from clawhaven.cli.channels import CURSOR, YES
 from clawhaven.cli.client import items_of, part
 from clawhaven.cli.failures import ExitCode, Failure
@@ -27,6 +27,7 @@ stripe = typer.Typer(no_args_is_help=True, help="Stripe. Runs on the server.")
 app.add_typer(coupon, name="coupon")
 app.add_typer(operator, name="operator")
 app.add_typer(stripe, name="stripe")
+app.add_typer(prices.app, name="prices")
 
 ACCOUNT = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id (acc_…), or its owner's address.")]
 REASON = Annotated[str, typer.Option(help="Why; the customer reads it.")]

@@ -23,8 +23,10 @@ from clawhaven.core import logs
 from clawhaven.core.settings import Settings
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
+from clawhaven.metering.pricefile import tell
 from clawhaven.ports.errors import ProviderError
 from clawhaven.wiring import ConfigurationError
+from clawhaven.workflows import prices
 
 
 def register(app: typer.Typer) -> None:
@@ -143,6 +145,7 @@ def _inspect(ctx: Context) -> list[tuple[str, str, str]]:
     if not ctx.plans.offered_ids():
         rows.append(("plans", "none offered", "nobody can sign up; set is_offered = true for one in PLANS_FILE"))
     rows += _inspect_plans_in_use(ctx) if rows[0][1] == "ok" else []
+    rows += _inspect_prices(ctx, has_database=rows[0][1] == "ok")
     for name, upstream in ctx.upstreams.items():
         has_key = getattr(upstream, "is_ready", True)
         rows.append((f"model vendor {name}", "ok", "" if has_key else f"not used: set {name.upper()}_API_KEY"))
@@ -159,6 +162,21 @@ def _inspect_plans_in_use(ctx: Context) -> list[tuple[str, str, str]]:
         for plan, count in used
         if plan not in ctx.plans
     ]
+
+
+def _inspect_prices(ctx: Context, *, has_database: bool) -> list[tuple[str, str, str]]:
+    """The operator's own prices, and models that assistants have and that are not sold (any more)."""
+    own = [price for price in ctx.prices.every() if price.is_own]
+    where = f" of them in {ctx.settings.model_prices_file}" if own else ", all of them ours"
+    current = ctx.prices.current(ctx.clock.now())
+    rows = [("prices", "ok", f"{len(current)} models; {len(own)}{where}" if own else f"{len(current)} models{where}")]
+    rows += [(f"price {price.model}", "ok", tell(price)) for price in own]
+    if has_database:
+        rows += [
+            (f"model {model}", "not sold", f"{count} assistant(s) have it, and their calls are refused")
+            for model, count in prices.unpriced_models(ctx).items()
+        ]
+    return rows
 
 
 def read_settings(**given: object) -> Settings:
@@ -179,7 +197,7 @@ def start(settings: Settings | None = None) -> Context:
     except ConfigurationError as error:
         give_up(str(error))
     wiring.migrate(chosen)
-    return ctx
+    return prices.begin(ctx)
 
 
 def give_up(message: str) -> NoReturn:

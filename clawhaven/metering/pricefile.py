@@ -65,6 +65,23 @@ def describe(price: Price) -> dict[str, Any]:
     }
 
 
+def tell(price: Price) -> str:
+    """The price in one line for the operator."""
+    since = f"from {price.effective_from.date().isoformat()}"
+    if not price.is_offered:
+        return f"not sold {since}"
+    rates = price.rates
+    facts = [
+        f"{format_usd(rates.input)} in",
+        f"{format_usd(rates.output)} out",
+        f"{format_usd(rates.cache_read)} from the cache",
+        f"{format_usd(rates.cache_write_5m)} and {format_usd(rates.cache_write_1h)} into it",
+    ]
+    if price.long_rates:
+        facts.append(f"{format_usd(price.long_rates.input)} in beyond {price.long_over_tokens:,} tokens")
+    return f"{', '.join(facts)} per million tokens, at {price.upstream}, {since}"
+
+
 def restore(price_id: str, said: Mapping[str, Any], *, is_own: bool) -> Price:
     """The price that `describe` described."""
     values = dict(said)

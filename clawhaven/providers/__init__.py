@@ -33,6 +33,7 @@ CATALOGUE: Final[dict[str, dict[str, str]]] = {
     },
     "channels": {"telegram": f"{_HERE}.channels.telegram:Telegram"},
     "gateways": {"openclaw": f"{_HERE}.gateways.openclaw:OpenClaw"},
+    "pricelists": {"genai": f"{_HERE}.pricelists.genai:GenaiPrices"},
 }
 
 EXTRAS: Final[dict[str, str]] = {"docker": "docker", "stripe": "stripe"}

@@ -53,7 +53,7 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         messages_per_hour=plan.messages_per_hour or None,
         tokens_per_day=plan.tokens_per_day or None,
         max_in_flight=plan.max_in_flight or None,
-        markup_percent=ctx.settings.model_markup_percent,
+        markup_percent=plan.markup_percent or ctx.settings.model_markup_percent,
         own_key_upstream=own_key.upstream if own_key else None,
         own_key_sealed=own_key.sealed if own_key else None,
     )

@@ -25,7 +25,6 @@ from clawhaven.instances.drafts import Draft
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger.balance import balance as balance_of
-from clawhaven.metering import prices
 from clawhaven.metering.models import PlanMode
 from clawhaven.notices import kinds
 from clawhaven.ports.channel import BotInfo
@@ -233,9 +232,8 @@ def default_model(ctx: Context, plan: Plan | None = None) -> str:
     if ctx.settings.default_model:
         return ctx.settings.default_model
     is_own_key = plan is not None and plan.access == PlanMode.OWN_KEY
-    table = prices.builtin_prices()
     for model in PREFERRED_MODELS:
-        price = table.find(model, ctx.clock.now())
+        price = ctx.prices.find(model, ctx.clock.now())
         if price is not None and (is_usable(ctx, price.upstream) or (is_own_key and price.upstream in ctx.upstreams)):
             return model
     raise Unavailable("No model can be used here yet; the operator has to set ANTHROPIC_API_KEY or OPENAI_API_KEY.")

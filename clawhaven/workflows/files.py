@@ -11,7 +11,6 @@ from clawhaven.context import Context
 from clawhaven.instances import config, connections, workspace
 from clawhaven.instances.drafts import GATEWAY_PURPOSE, PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Connection, Instance
-from clawhaven.metering import prices
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import GatewayAddress
 from clawhaven.ports.runtime import File, Layout, Placement
@@ -41,7 +40,7 @@ def load(ctx: Context, instance_id: str) -> tuple[Instance, list[Connection]]:
 
 def render_config(ctx: Context, instance: Instance, channels: Sequence[Connection], layout: Layout) -> str:
     """The wanted `openclaw.json`. A channel nobody has claimed yet is left out: the bot serves no one."""
-    price = prices.builtin_prices().find(instance.model, ctx.clock.now())
+    price = ctx.prices.find(instance.model, ctx.clock.now())
     if price is None:
         raise ProviderError(f"the model {instance.model} has no price", permanent=True, code="config_invalid")
     return config.build_config(

@@ -9,7 +9,7 @@ from clawhaven.core import audit, ratelimit
 from clawhaven.core.errors import Conflict, IllegalMove, Invalid, Unavailable
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
-from clawhaven.metering import grants, ownkeys, prices
+from clawhaven.metering import grants, ownkeys
 from clawhaven.metering.models import OwnKey, PlanMode
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Upstream
@@ -42,7 +42,7 @@ def put(ctx: Context, instance_id: str, api_key: str, vendor: str, actor: str) -
         kept = ownkeys.put(db, instance_id, name, key, ctx.keys, now)
         grants.set_own_key(db, instance_id, kept.upstream, kept.sealed, now=now)
         audit.record(db, now, actor, "instance.own_key.set", instance_id, instance.account_id, vendor=name)
-        price = prices.builtin_prices().find(instance.model, now)
+        price = ctx.prices.find(instance.model, now)
         if price is None or price.upstream != name:
             instance.model = _first_model(ctx, name)
             db.flush()
@@ -134,7 +134,7 @@ def _refuse_unfit(ctx: Context, instance: Instance) -> None:
 def _first_model(ctx: Context, vendor: str) -> str:
     """The operator's choice where it is this vendor's, else the first preferred model of the vendor, else any."""
     now = ctx.clock.now()
-    table = prices.builtin_prices()
+    table = ctx.prices
     for model in (ctx.settings.default_model, *checkout.PREFERRED_MODELS):
         price = table.find(model, now)
         if price is not None and price.upstream == vendor:

@@ -21,7 +21,6 @@ from clawhaven.instances.drafts import PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger import entries
-from clawhaven.metering import prices
 from clawhaven.notices import kinds
 from clawhaven.ports.payments import VendorPayment, VendorState, VendorSubscription
 from clawhaven.workflows import (
@@ -255,12 +254,12 @@ def apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datet
 
 def _follow_vendor(db: Session, ctx: Context, instance: Instance, now: datetime) -> None:
     """A model that the new plan cannot pay for gives way to one that it can."""
-    price = prices.builtin_prices().find(instance.model, now)
+    price = ctx.prices.find(instance.model, now)
     vendors = ownkey.model_vendors(db, ctx, instance)
     if price is not None and price.upstream in vendors:
         return
     for model in (ctx.settings.default_model, *signups.PREFERRED_MODELS):
-        other = prices.builtin_prices().find(model, now)
+        other = ctx.prices.find(model, now)
         if other is not None and other.upstream in vendors:
             instance.model = model
             db.flush()

@@ -112,6 +112,9 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("channels", "[1]", "words in lower case"),
         ("channels", '["telegram", "telegram"]', "twice"),
         ("terms", "{}", "text of"),
+        ("markup_percent", "99", "at least 100"),
+        ("markup_percent", "10001", "from 0 to"),
+        ("markup_percent", "1.5", "whole number"),
         ("included_credit", '"10"', "metered"),
         ("included_credit", '"1e3"', "not an amount"),
         ("prise", '"29"', "is not a key of a plan"),
@@ -201,7 +204,9 @@ def test_a_plan_in_a_line() -> None:
     )
     more = {"trial_days": "7", "memory_mb": "4096", "cpus": "2", "runtime": '"docker"', "channels": '["telegram"]'}
     metered = {"access": '"metered"', "included_credit": '"10"', "instances": "3", "is_offered": "false"}
+    metered |= {"markup_percent": "180"}
     assert describe(Catalogue.load(table(**more, **metered)).get("one")) == (
         "not offered; $29.00 / month; model metered, $10.00 of usage included; 3 assistants; any number of messages;"
-        " any number of tokens; 4096 MB; 2 CPUs; on docker; channels telegram; 7 days of trial"
+        " any number of tokens; 4096 MB; 2 CPUs; on docker; channels telegram;"
+        " models at 180 % of list price; 7 days of trial"
     )

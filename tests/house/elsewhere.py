@@ -16,7 +16,7 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "tests/providers/test_catalogue.py",
         "Protocols and frozen values without code of their own; every provider is one of them",
         "ports/channel.py ports/errors.py ports/gateway.py ports/ingress.py ports/notifier.py ports/payments.py"
-        " ports/runtime.py ports/upstream.py",
+        " ports/pricelist.py ports/runtime.py ports/upstream.py",
     ),
     (
         "tests/cli/test_main.py",
@@ -58,6 +58,11 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "tests/providers/payments/test_sandbox_rehearsals.py",
         "the sandbox vendor's pages, tried with what they show; a door draws them (tests/web/test_sandbox.py)",
         "providers/payments/sandbox_pages.py",
+    ),
+    (
+        "tests/providers/pricelists/test_genai.py",
+        "the program that prints the installed list, run by what reads it",
+        "providers/pricelists/installed.py",
     ),
     (
         "tests/providers/runtimes/test_docker.py",

@@ -1,0 +1,1 @@
+"""Lists of model prices that others keep."""
