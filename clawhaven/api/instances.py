@@ -14,14 +14,14 @@ from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.repeats import Keep, RepeatKey, once_within
 from clawhaven.context import Context
-from clawhaven.core.errors import Invalid, NotFound, Unavailable
+from clawhaven.core.errors import NotFound, Unavailable
 from clawhaven.core.logs import redact
 from clawhaven.instances import connections, drafts, health, operations, states, workspace
 from clawhaven.instances.models import Connection, Instance, InstanceEvent, Operation
 from clawhaven.instances.states import Reason, State
-from clawhaven.metering import prices, usage
+from clawhaven.metering import usage
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import checkout, lifecycle, ownkey, wake
+from clawhaven.workflows import checkout, lifecycle, model, wake
 from clawhaven.workflows.checkout import Begun
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -127,7 +127,7 @@ def change_instance(instance_id: str, body: ChangeBody, who: Signed, ctx: Ctx) -
             workspace.list_personas(ctx.settings.templates_dir),
         )
         if body.model is not None:
-            instance.model = _checked_model(ctx, body.model, ownkey.model_vendors(db, ctx, instance))
+            model.choose(db, ctx, instance, body.model)
         instance.name, instance.persona, instance.instructions = draft.name, draft.persona, draft.instructions
         db.flush()
         operation = lifecycle.ask_configure(db, ctx, instance_id, who.actor, changed)
@@ -218,15 +218,6 @@ def instance_usage(
         owned(db, Instance, instance_id, who.account_id)
         page = usage.list_usage(db, who.account_id, cursor, limit, instance_id=instance_id)
         return {"items": [call_json(call) for call in page.calls], "next_cursor": page.next_cursor}
-
-
-def _checked_model(ctx: Context, model: str, vendors: set[str]) -> str:
-    now = ctx.clock.now()
-    price = prices.builtin_prices().find(model, now)
-    if price is None or price.upstream not in vendors:
-        known = sorted(one.model for one in prices.builtin_prices().current(now) if one.upstream in vendors)
-        raise Invalid(f"Models are {', '.join(known)}.", field="model", reason="unknown model")
-    return model
 
 
 def _accepted(db: Session, operation: Operation | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clawhaven.cli import talk
+from clawhaven.cli import spending, talk
 from clawhaven.cli.channels import ALL, CURSOR, INSTANCE, WAIT, WITHIN, YES
 from clawhaven.cli.client import part
 from clawhaven.cli.failures import ExitCode, Failure
@@ -14,6 +14,7 @@ from clawhaven.cli.output import Column, count, moment, money
 from clawhaven.cli.session import confirm, current, read_secret, read_text
 
 app = typer.Typer(no_args_is_help=True, help="Your assistants.")
+spending.register_instances(app)
 
 ROWS = (
     Column("ID", ("id",)),
@@ -59,6 +60,15 @@ CALLS = (
 EVENTS = (Column("AT", ("at",), moment), Column("KIND", ("kind",)), Column("WHAT", ("message",)))
 
 PERSONAS = (Column("PERSONA", ("id",)),)
+
+MODELS = (
+    Column("MODEL", ("model",)),
+    Column("VENDOR", ("label", "vendor")),
+    Column("IN, A MILLION TOKENS", ("input_micros",), money),
+    Column("OUT", ("output_micros",), money),
+    Column("FROM CACHE", ("cache_read_micros",), money),
+    Column("SET", ("is_chosen",), lambda word: "yes" if word else "-"),
+)
 
 PLAN = Annotated[str, typer.Option(help="A plan's id; see `clawhaven billing plans`.")]
 TEXT = Annotated[str | None, typer.Option("--instructions", help="What the assistant should do.")]
@@ -114,6 +124,14 @@ def personas(ctx: typer.Context) -> None:
 
 
 @app.command()
+def models(ctx: typer.Context, instance: INSTANCE) -> None:
+    """The models an assistant can be set to (`configure --model`), with their prices per million tokens."""
+    session = current(ctx)
+    answer = session.api().get(f"/instances/{part(instance)}/models")
+    session.output.rows(answer, MODELS, "No model can be used here at the moment.")
+
+
+@app.command()
 def get(ctx: typer.Context, instance: INSTANCE) -> None:
     """One assistant: its state, plan and model."""
     session = current(ctx)
@@ -156,7 +174,7 @@ def configure(
     instructions: TEXT = None,
     instructions_file: PLACE = None,
     persona: Annotated[str | None, typer.Option(help="Another persona.")] = None,
-    model: Annotated[str | None, typer.Option(help="Another model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Another model; see `clawhaven instances models`.")] = None,
     wait: WAIT = False,
     timeout: WITHIN = 300,
 ) -> None:

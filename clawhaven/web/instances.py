@@ -13,6 +13,7 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.context import Context
+from clawhaven.core.errors import Invalid
 from clawhaven.instances import connections, drafts, health, workspace
 from clawhaven.instances.models import Instance, InstanceEvent
 from clawhaven.instances.states import Reason, State
@@ -22,7 +23,7 @@ from clawhaven.web import deps, progress, streams, words
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
 from clawhaven.web.signup import check_draft_fields
-from clawhaven.workflows import lifecycle, wake
+from clawhaven.workflows import lifecycle, model, wake
 
 router = APIRouter(prefix="/instances/{instance_id}")
 
@@ -104,11 +105,22 @@ def show_configuration(request: Request, ctx: Ctx, owner: SignedIn, instance_id:
 @router.post("/configuration")
 def save_configuration(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
     """Check, save, and have the gateway follow."""
-    values = {name: form.get(name) for name in FIELDS}
+    values = {name: form.get(name) for name in (*FIELDS, "model")}
     personas = workspace.list_personas(ctx.settings.templates_dir)
     errors = check_draft_fields(values, personas)
+    try:
+        if not errors:
+            changed = _save(ctx, owner, instance_id, values, personas)
+    except Invalid as error:
+        field = str(error.details.get("field"))
+        errors = {field if field in values else "form": error.message}
     if errors:
         return configuration_page(request, ctx, owner, instance_id, values, errors, 400)
+    return RedirectResponse(f"/instances/{instance_id}/configuration?done={'saved' if changed else 'unchanged'}", 303)
+
+
+def _save(ctx: Context, owner: Owner, instance_id: str, values: dict[str, str], personas: list[str]) -> list[str]:
+    """What was changed, with the gateway on its way to follow. Raises Invalid; then nothing is."""
     with ctx.db.tx() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
         draft = drafts.check_draft(values["assistant_name"], values["persona"], values["custom_instructions"], personas)
@@ -116,10 +128,12 @@ def save_configuration(request: Request, ctx: Ctx, owner: SignedIn, form: OwnFor
         changed = sorted(name for name, value in now_has.items() if getattr(instance, name) != value)
         for name in changed:
             setattr(instance, name, now_has[name])
+        if values["model"] and model.choose(db, ctx, instance, values["model"]):
+            changed.append("model")
         db.flush()
         if changed:
             lifecycle.ask_configure(db, ctx, instance_id, deps.actor(owner), changed)
-    return RedirectResponse(f"/instances/{instance_id}/configuration?done={'saved' if changed else 'unchanged'}", 303)
+    return changed
 
 
 def _overview(
@@ -175,7 +189,10 @@ def configuration_page(
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
         own_key = ownkeys.find(db, instance_id)
+        offered = model.list_offers(db, ctx, instance)
+    plan = ctx.plans.get(instance.plan)
     kept = {
+        "model": instance.model,
         "assistant_name": instance.name,
         "persona": instance.persona,
         "custom_instructions": instance.instructions,
@@ -191,7 +208,9 @@ def configuration_page(
         personas=[(name, *words.persona(name)) for name in workspace.list_personas(ctx.settings.templates_dir)],
         max_instructions=drafts.MAX_INSTRUCTIONS,
         max_name=drafts.MAX_NAME,
-        takes_key=ctx.plans.get(instance.plan).access == PlanMode.OWN_KEY,
+        takes_key=plan.access == PlanMode.OWN_KEY,
+        plan=plan,
+        models=offered,
         own_key=own_key,
         vendors=ctx.upstreams,
     )

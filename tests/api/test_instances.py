@@ -26,6 +26,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/events", None),
     ("GET", "/logs", None),
     ("GET", "/usage", None),
+    ("GET", "/models", None),
     ("GET", "/operations/OPERATION", None),
     ("GET", "/channels", None),
     ("PUT", "/channels/telegram", {"telegram_bot_token": TOKEN}),

@@ -139,6 +139,22 @@ def test_configure_sends_only_what_changes(run: Run, server: ContractServer) -> 
     assert run("instances", "configure", INSTANCE).code == 2
 
 
+def test_models_are_listed_with_their_prices(run: Run, server: ContractServer) -> None:
+    offer = {
+        "model": "claude-x",
+        "vendor": "anthropic",
+        "label": "Anthropic",
+        "input_micros": 3_000_000,
+        "output_micros": 15_000_000,
+        "cache_read_micros": 300_000,
+        "is_chosen": True,
+    }
+    server.answers["GET", f"/api/instances/{INSTANCE}/models"] = (200, {"items": [offer], "next_cursor": None})
+    told = run("instances", "models", INSTANCE).out
+    for words in ("claude-x", "Anthropic", "$3.00", "$15.00", "$0.30", "yes"):
+        assert words in told
+
+
 def test_delete_wants_a_yes(run: Run, server: ContractServer) -> None:
     ran = run("instances", "delete", INSTANCE)
     assert ran.code == 2

@@ -92,6 +92,25 @@ def test_delete_wants_the_name(mine: Visit, ctx: Context, live: str) -> None:
     assert f"{overview}/stop" not in page
 
 
+def test_a_model_is_chosen_from_those_on_offer(mine: Visit, ctx: Context, live: str) -> None:
+    path = f"/instances/{live}/configuration"
+    fields = {"assistant_name": "Ada", "persona": "personal", "custom_instructions": "Help me plan."}
+    page = mine.get(path).text
+    assert '<option value="sandbox-1" selected>sandbox-1: $4.50 read, $22.50 written' in page
+    assert "Your plan includes the model" in page
+    wrong = mine.post(path, **fields, model="gpt-6-luna")
+    assert (wrong.status_code, 'id="model-error"' in wrong.text) == (400, True)
+    assert mine.post(path, **fields, model="sandbox-1").headers["location"] == f"{path}?done=unchanged"
+    with ctx.db.tx() as db:
+        db.get_one(Instance, live).model = "retired-1"
+    assert "retired-1 (not on offer any more)" in mine.get(path).text
+    assert mine.post(path, **fields, model="retired-1").headers["location"] == f"{path}?done=unchanged"
+    assert mine.post(path, **fields, model="sandbox-1").headers["location"] == f"{path}?done=saved"
+    with ctx.db.read() as db:
+        assert db.get_one(Instance, live).model == "sandbox-1"
+        assert operations.under_way(db, live) is not None
+
+
 def test_configuration_is_saved_once_and_refused_whole(mine: Visit, ctx: Context, live: str) -> None:
     path = f"/instances/{live}/configuration"
     fields = {"assistant_name": "Bo", "persona": "dev", "custom_instructions": "Be brief.\r\nAlways."}
