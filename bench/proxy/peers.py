@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from bench.proxy import machine
 from bench.proxy.subjects import INSTANCES, Missing, Setup, Target
 
@@ -29,6 +31,12 @@ PORTKEY = {
     "overrides": {"@hono/node-server": "1.13.8"},
 }
 LITELLM = ("litellm[proxy]", "prisma")
+ENGINE = {
+    "private": True,
+    "dependencies": {"@prisma/client": "5.17.0", "@prisma/adapter-pg": "5.17.0", "pg": "8", "graphql": "16"},
+}
+"""What prisma_engine.js needs: the engine that LiteLLM's Prisma expects, compiled to WebAssembly."""
+
 MASTER_KEY = "sk-bench-master"
 BUDGET_DOLLARS = 1_000_000
 WORKERS = 1
@@ -54,7 +62,8 @@ def versions(cache: Path) -> dict[str, str]:
     for path in (cache / "portkey").glob("node_modules/@portkey-ai/gateway/package.json"):
         found["portkey"] = str(json.loads(path.read_text())["version"])
     for path in (cache / "litellm").glob("lib/python3.*/site-packages/litellm-*.dist-info"):
-        found["litellm"] = path.name.removeprefix("litellm-").removesuffix(".dist-info")
+        note = ", Prisma's engine as WebAssembly" if _engine(cache / "litellm").exists() else ""
+        found["litellm"] = path.name.removeprefix("litellm-").removesuffix(".dist-info") + note
     return found
 
 
@@ -80,17 +89,20 @@ def portkey(setup: Setup) -> Iterator[Target]:
 @contextlib.contextmanager
 def litellm(setup: Setup) -> Iterator[Target]:
     """LiteLLM's proxy with a key and a budget for each instance; PostgreSQL with its defaults."""
-    reason = setup.cache / "litellm" / "no-engine.txt"
-    if reason.exists():
-        raise Missing(f"LiteLLM's database client, Prisma, could not be set up: {reason.read_text().strip()}")
+    packages = setup.cache / "litellm"
+    if not any(packages.glob("lib/python3.*/site-packages/prisma/client.py")):
+        raise Missing("LiteLLM with its database client, Prisma; install it with: python -m bench proxy --install")
     if not machine.has_postgres():
         raise Missing("PostgreSQL's server; install it with: apt-get install postgresql")
     server = setup.folder / "postgresql-litellm"
     shutil.rmtree(server, ignore_errors=True)
-    with machine.postgres(server) as (url, database), _running_litellm(setup, url) as (port, pid):
-        keys = [_ask_for_key(port, number) for number in range(INSTANCES)]
-        headers = [{"authorization": f"Bearer {key}"} for key in keys]
-        yield Target("litellm", port, "bench", headers, gateway=[pid], database=[database])
+    with machine.postgres(server) as (url, database):
+        if _engine(packages).exists():
+            _make_tables(packages, url)
+        with _running_litellm(setup, url) as (port, pid):
+            keys = [_ask_for_key(port, number) for number in range(INSTANCES)]
+            headers = [{"authorization": f"Bearer {key}"} for key in keys]
+            yield Target("litellm", port, "bench", headers, gateway=[pid], database=[database])
 
 
 @contextlib.contextmanager
@@ -115,6 +127,7 @@ def _running_litellm(setup: Setup, database_url: str | None) -> Iterator[tuple[i
         "LITELLM_LOG": "ERROR",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         **({"DATABASE_URL": database_url} if database_url else {}),
+        **({"DISABLE_SCHEMA_UPDATE": "True"} if _engine(setup.cache / "litellm").exists() else {}),
     }
     command = [str(binaries / "litellm"), "--config", str(folder / "config.yaml"), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", str(WORKERS)]
@@ -163,19 +176,45 @@ def _install_litellm(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", str(folder)], folder)
     _run([str(python), "-m", "pip", "install", "--quiet", *LITELLM], folder)
     schema = next(folder.glob("lib/python3.*/site-packages/litellm/proxy/schema.prisma"))
-    reason = folder / "no-engine.txt"
-    reason.unlink(missing_ok=True)
+    shutil.rmtree(_engine(folder).parent, ignore_errors=True)
     command = [str(folder / "bin" / "prisma"), "generate", "--schema", str(schema)]
     try:
         _run(command, folder, _prisma_environment(folder))
-    except subprocess.CalledProcessError as error:
-        reason.write_text((error.stderr or error.stdout).decode(errors="replace").strip().splitlines()[-1][:300])
+    except subprocess.CalledProcessError:  # the native engine cannot be fetched
+        _install_engine(_engine(folder))
+        _run(command, folder, _prisma_environment(folder))
+
+
+def _engine(folder: Path) -> Path:
+    """Where the stand-in for Prisma's native engine is, when it was needed."""
+    return folder / "engine" / "query-engine"
+
+
+def _install_engine(engine: Path) -> None:
+    engine.parent.mkdir()
+    (engine.parent / "package.json").write_text(json.dumps(ENGINE))
+    npm = shutil.which("npm") or "npm"
+    _run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], engine.parent)
+    shutil.copy(Path(__file__).with_name("prisma_engine.js"), engine)
+    engine.chmod(0o755)
+
+
+def _make_tables(packages: Path, url: str) -> None:
+    """LiteLLM's own migrations, in their order; Prisma's command line needs its native engine for that."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for step in sorted(
+            packages.glob("lib/python3.*/site-packages/litellm_proxy_extras/migrations/*/migration.sql")
+        ):
+            connection.execute(step.read_bytes())
 
 
 def _prisma_environment(folder: Path) -> dict[str, str]:
     """Its command line on the path, and its Node programs and engines inside the folder."""
     path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {"PATH": path, "PRISMA_HOME_DIR": str(folder / "prisma"), "XDG_CACHE_HOME": str(folder / "cache")}
+    found = {"PATH": path, "PRISMA_HOME_DIR": str(folder / "prisma"), "XDG_CACHE_HOME": str(folder / "cache")}
+    if _engine(folder).exists():
+        found |= dict.fromkeys(("PRISMA_QUERY_ENGINE_BINARY", "PRISMA_SCHEMA_ENGINE_BINARY"), str(_engine(folder)))
+    return found
 
 
 def _environment() -> dict[str, str]:

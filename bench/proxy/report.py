@@ -81,6 +81,7 @@ def table(found: dict[str, Any]) -> str:
     if books:
         closed, billed = sum(one["closed"] for one in books), sum(one["billed_micros"] for one in books)
         lines.append(f"books: {len(books)} turns of ours, {closed} calls billed, {billed} micro-dollars")
+    lines += [f"{name} {version}" for name, version in found.get("peers", {}).items() if name in medians_found]
     lines.append(
         f"{found['cpus']} CPUs, Python {found['python']}, fsync {found['fsync_ms']} ms, load before {found['load']}, "
         f"{found['rounds']} rounds of {found['seconds']:g} s, {found['connections']} connections, {found['dialect']}"
