@@ -111,6 +111,14 @@ def icons() -> str:
     )
 
 
+def write(path: Path, text: str) -> None:
+    """Put the file in place whole: whoever reads it meanwhile sees the old one or the new one."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".built-", delete=False) as file:
+        file.write(text)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
 def stale() -> list[str]:
     """Names of vendored files that differ from what the sources give."""
     return [
@@ -147,10 +155,7 @@ def main() -> int:
     for path, text in outputs().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".built-", delete=False) as file:
-                file.write(text)
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
+            write(path, text)
             print(f"wrote {path.relative_to(WEB.parent.parent)} ({len(text):,} bytes)")
     return 0
 

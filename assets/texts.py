@@ -19,6 +19,7 @@ from babel.messages import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from assets import build
 from clawhaven.core.errors import AppError
 
 PACKAGE = Path(__file__).resolve().parent.parent / "clawhaven"
@@ -106,7 +107,7 @@ def main() -> int:
     for path in paths:
         text = written(updated(path, found))
         if "--check" not in sys.argv[1:] and (not path.exists() or path.read_text() != text):
-            path.write_text(text)
+            build.write(path, text)
         left = list(untranslated(path))
         missing += len(left)
         print(f"{path.name}: {len(found)} texts, {len(left)} not translated")

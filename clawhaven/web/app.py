@@ -20,6 +20,7 @@ from clawhaven.web import (
     instances,
     languages,
     ledger,
+    legal,
     logs,
     ownkey,
     pages,
@@ -50,6 +51,7 @@ ROUTERS = (
     logs.router,
     admin.router,
     style.router,
+    legal.router,
 )
 
 

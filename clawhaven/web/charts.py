@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 WIDTH = 720
 HEIGHT = 220
-LEFT = 56
-BOTTOM = 24
+LEFT = 76
+BOTTOM = 28
 TOP = 8
 MOST_LABELS = 8
 

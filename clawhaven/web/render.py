@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context as TemplateContext
 from markupsafe import Markup
-from starlette.responses import Response
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -24,6 +26,7 @@ from clawhaven.web.appearance import theme_of
 from clawhaven.web.deps import FORM_COOKIE, FORM_SECONDS, context, is_secure, own_cookie
 
 HERE = Path(str(files("clawhaven.web")))
+PACKED = {".css", ".js", ".svg", ".txt"}
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -61,12 +64,22 @@ def static(name: str) -> str:
     return f"/static/{name}?v={digest}"
 
 
+@cache
+def _packed(path: str) -> bytes:
+    return gzip.compress(Path(path).read_bytes(), 9, mtime=0)
+
+
 class LastingFiles(StaticFiles):
     """Static files; an address with a version is kept by browsers for good."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, with its life in caches."""
+        """The file, with its life in caches; text is compressed, once for all who ask."""
         response = await super().get_response(path, scope)
+        if isinstance(response, FileResponse) and response.status_code == 200:
+            response.headers["Vary"] = "Accept-Encoding"
+            if Path(path).suffix in PACKED and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+                kept = {name: response.headers[name] for name in ("content-type", "vary")}
+                response = Response(_packed(str(response.path)), headers={**kept, "Content-Encoding": "gzip"})
         is_versioned = b"v=" in scope["query_string"]
         response.headers["Cache-Control"] = (
             "public, max-age=31536000, immutable" if is_versioned else "public, max-age=300"

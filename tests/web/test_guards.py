@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import re
 from typing import Any, cast
 
 import pytest
@@ -49,6 +51,31 @@ def test_signed_in_pages_are_kept_nowhere_and_static_files_for_good(mine: Visit)
     assert page.headers["cache-control"] == "no-store"
     sheet = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
     assert "immutable" in mine.get(sheet).headers["cache-control"]
+
+
+def test_static_text_travels_packed(visit: Visit) -> None:
+    for name in ("site.css", "site.js", "htmx.js"):
+        plain = visit.get(f"/static/{name}?v=1", headers={"accept-encoding": "identity"})
+        with visit.http.stream("GET", f"/static/{name}?v=1", headers={"accept-encoding": "gzip"}) as packed:
+            raw = b"".join(packed.iter_raw())
+        assert gzip.decompress(raw) == plain.content
+        assert len(raw) < len(plain.content) / 2
+        for answer in (plain, packed):
+            assert answer.headers["vary"] == "Accept-Encoding"
+            assert "immutable" in answer.headers["cache-control"]
+        assert packed.headers["content-type"] == plain.headers["content-type"]
+    assert visit.get("/static/nothing.css").status_code == 404
+
+
+def test_the_landing_page_is_light(visit: Visit) -> None:
+    page = visit.get("/")
+    needed = re.findall(r'(?:src|href)="(/(?:static|brand)[^"]+)"', page.text)
+    assert any("site.css" in path for path in needed)
+    total = len(page.content)
+    for path in set(needed):
+        with visit.http.stream("GET", path, headers={"accept-encoding": "gzip"}) as packed:
+            total += len(b"".join(packed.iter_raw()))
+    assert total <= 100_000
 
 
 def test_pages_hold_nothing_the_policy_forbids(mine: Visit, live: str) -> None:
