@@ -19,7 +19,7 @@ from clawhaven.proxy.answering import Answer, AnswerCut
 from clawhaven.proxy.answers import Reply
 from clawhaven.proxy.counter import CountingFailed, Counts
 from clawhaven.proxy.desk import Desk, ProxyContext
-from clawhaven.proxy.exchange import Exchange, Receive, Send
+from clawhaven.proxy.exchange import PASSED_BACK, Exchange, Receive, Send
 from clawhaven.proxy.refusals import own_key_refused, refusal
 from clawhaven.proxy.request import BadBody, Facts, read_facts
 from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
@@ -36,6 +36,9 @@ ROUTES = {
     "/v1/embeddings": Dialect.OPENAI_EMBEDDINGS,
 }
 _CHARGED = frozenset(ROUTES.values()) - {Dialect.ANTHROPIC_COUNT_TOKENS}
+_REFUSAL_HEADERS = PASSED_BACK - {"content-type"} | {"retry-after", "retry-after-ms", "x-should-retry"}
+"""What clients of the vendor look at in a refusal. Its rate limits are the operator's and stay here."""
+
 OVERLOADED = "The model is overloaded at the moment. Please try again shortly."
 log = get_logger(__name__)
 
@@ -213,8 +216,8 @@ class ProxyApp:
             reply = answers.error(dialect, 529, OVERLOADED)
         elif not is_account_refusal(answer.status, body):
             kind = answer.headers.get("content-type", "application/json")
-            wait = {name: value for name, value in answer.headers.items() if name == "retry-after"}
-            reply = Reply(answer.status, body, kind, wait)
+            told = {name: value for name, value in answer.headers.items() if name in _REFUSAL_HEADERS}
+            reply = Reply(answer.status, body, kind, told)
         elif call.plan_mode is PlanMode.OWN_KEY:
             label, base_url = self._desk.upstream(vendor).label, self._ctx.settings.base_url
             reply = own_key_refused(dialect, exchange.facts, label, base_url, call.instance_id)

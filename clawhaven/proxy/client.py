@@ -227,7 +227,9 @@ class HttpAnswer(Answer):
 
     def broke(self, reason: str, status: int = 529) -> None:
         """Nothing more will come."""
-        if not self._is_whole and self._cut is None:
+        if self._is_whole:
+            self._ends_with_connection = True  # what follows it is nobody's: this connection is not used again
+        elif self._cut is None:
             self._cut = AnswerCut(reason, status)
             self._connection.abort()
             self._wake()
@@ -238,6 +240,11 @@ class HttpAnswer(Answer):
             self.on_message_complete()
         else:
             self.broke(BROKEN if self._has_begun else UNREACHABLE)
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        if self._is_whole:
+            raise httptools.HttpParserError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
@@ -251,6 +258,8 @@ class HttpAnswer(Answer):
         """Called by the parser."""
         parser = self._connection._parser
         self.status = parser.get_status_code()
+        if not 100 <= self.status <= 599:
+            raise httptools.HttpParserError("a status that is none")
         if self.status < 200:
             return  # an interim answer; `on_message_complete` follows it
         has_end = "content-length" in self.headers or "transfer-encoding" in self.headers

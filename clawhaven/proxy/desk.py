@@ -62,8 +62,10 @@ class ProxyContext(Protocol):
 class Verbs:
     """What a call needs of a vendor, looked up once: ports.upstream.Upstream's pure verbs. `answer`: it is local."""
 
+    origin: Upstream
     name: str
     label: str
+    is_ready: bool
     dialects: frozenset[Dialect]
     request: Callable[..., OutRequest]
     reader: Callable[[Dialect, bool], UsageReader]
@@ -73,7 +75,9 @@ class Verbs:
     def of(cls, upstream: Upstream) -> Verbs:
         """Those of this vendor."""
         local = getattr(upstream, "answer", None)
-        return cls(upstream.name, upstream.label, upstream.dialects(), upstream.request, upstream.reader, local)
+        is_ready = getattr(upstream, "is_ready", True)
+        verbs = (upstream.dialects(), upstream.request, upstream.reader, local)
+        return cls(upstream, upstream.name, upstream.label, is_ready, *verbs)
 
 
 class Desk:
@@ -83,9 +87,7 @@ class Desk:
         self._ctx = ctx
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
         self._counter = counter or count_in_a_thread(ctx)
-        self._verbs = {name: Verbs.of(upstream) for name, upstream in ctx.upstreams.items()}
-        self._all = list(ctx.upstreams)
-        self._ready = [name for name, upstream in ctx.upstreams.items() if getattr(upstream, "is_ready", True)]
+        self._verbs: dict[str, Verbs] = {}
         self._known: dict[str, tuple[float, Grant]] = {}
 
     async def recognise(self, key_hash: str, instance_id: str | None) -> Grant:
@@ -151,7 +153,10 @@ class Desk:
 
     def upstream(self, name: str) -> Verbs:
         """A vendor by its name."""
-        return self._verbs[name]
+        known = self._verbs.get(name)
+        if known is None or known.origin is not self._ctx.upstreams[name]:
+            known = self._verbs[name] = Verbs.of(self._ctx.upstreams[name])
+        return known
 
     def vendor_of(self, model: str) -> str | None:
         """The vendor of a priced model, whoever may use it."""
@@ -182,7 +187,8 @@ class Desk:
             log.exception("refusal_not_noted", account=grant.account_id)
 
     def _reachable(self, grant: Grant) -> list[str]:
-        return self._all if grant.plan_mode == PlanMode.OWN_KEY else self._ready
+        is_own = grant.plan_mode == PlanMode.OWN_KEY
+        return [name for name in self._ctx.upstreams if is_own or self.upstream(name).is_ready]
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ GONE_CLIENT_SECONDS = 60.0
 AFTER_END_SECONDS = 2.0
 """How long to wait for the vendor to close a stream that has said its last event (so the connection can be reused)."""
 
-_PASSED_BACK = frozenset({"content-type", "content-encoding", "request-id", "x-request-id", "retry-after"})
+PASSED_BACK = frozenset({"content-type", "content-encoding", "request-id", "x-request-id"})
+_PRINTABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 log = get_logger(__name__)
 
 
@@ -70,8 +72,14 @@ class Exchange:
         await self.reply(reply)
 
     async def reply(self, reply: Reply) -> None:
-        """Send a complete answer of ours."""
-        await self._start(reply.status, {"content-type": reply.content_type, **reply.headers}, len(reply.body))
+        """Send a complete answer of ours, or a vendor's refusal."""
+        self.has_started = True
+        headers = {"content-type": reply.content_type, **reply.headers, "content-length": str(len(reply.body))}
+        passed = [
+            (name.encode(), value.encode("latin-1")) for name, value in headers.items() if _PRINTABLE.fullmatch(value)
+        ]
+        passed += [(CALL_HEADER, self.call.id.encode()), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": passed})
         await self._body(reply.body, is_end=True)
 
     async def _relay_stream(self, answer: Answer, reader: UsageReader) -> None:
@@ -167,7 +175,11 @@ class Exchange:
 
     async def _start(self, status: int, headers: Mapping[str, str], size: int | None = None) -> None:
         self.has_started = True
-        passed = [(name.encode(), value.encode("latin-1")) for name, value in headers.items() if name in _PASSED_BACK]
+        passed = [
+            (name.encode(), value.encode("latin-1"))
+            for name, value in headers.items()
+            if name in PASSED_BACK and _PRINTABLE.fullmatch(value)
+        ]
         passed += [(CALL_HEADER, self.call.id.encode()), (b"cache-control", b"no-store")]
         if size is not None:
             passed.append((b"content-length", b"%d" % size))

@@ -28,6 +28,8 @@ _BYTES_PER_TOKEN = 2
 
 _OVERHEAD_TOKENS = 2_000
 _UNBOUNDED = 100_000_000
+_MOST_CHOICES = 128
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FREE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex"})
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer", "memory_", "web_fetch_", "tool_search_", "mcp", "apply_patch")
 _PLAIN_TOOLS = frozenset({"custom", "function", "namespace", "local_shell"})
@@ -89,17 +91,17 @@ def read_facts(dialect: Dialect, body: bytes, traceparent: str = "") -> Facts:
     """The facts of a body, and the trace that its caller said it belongs to. Raises BadBody."""
     try:
         fields = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        last = last_message(dialect, fields.messages, fields.input)
+    except _UNREADABLE as error:
         raise BadBody(f"The request body is not valid: {error}") from None
     limits = (fields.max_tokens, fields.max_completion_tokens, fields.max_output_tokens)
     given = [limit for limit in limits if limit is not None]
-    if any(limit < 0 for limit in given) or (fields.n or 1) < 1:
-        raise BadBody("A limit of output tokens or a number of choices must be positive.")
+    if any(not 0 <= limit <= _UNBOUNDED for limit in given) or not 1 <= (fields.n or 1) <= _MOST_CHOICES:
+        raise BadBody("A limit of output tokens or a number of choices is out of range.")
     most = max(given) if given else None
     is_stream = bool(fields.stream) and dialect not in (Dialect.ANTHROPIC_COUNT_TOKENS, Dialect.OPENAI_EMBEDDINGS)
     wants_usage = fields.stream_options is not None and fields.stream_options.include_usage is True
     call = Call(fields.model, is_stream, most, wants_usage or not (is_stream and dialect is Dialect.OPENAI_CHAT))
-    last = last_message(dialect, fields.messages, fields.input)
     found = source(last, body)
     ask = Ask(
         model=fields.model,
@@ -136,7 +138,7 @@ def _pictures(fields: _Body) -> Iterator[str]:
     try:
         items = [msgspec.json.decode(message) for message in fields.messages or ()]
         given = msgspec.json.decode(fields.input)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return
     for item in [*items, *(given if isinstance(given, list) else ())]:
         if isinstance(item, dict):

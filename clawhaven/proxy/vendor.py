@@ -19,7 +19,9 @@ WHOLE_ANSWER_PATIENCE = 8
 """An answer that is not streamed is silent until it is complete, so it may be silent so many times longer."""
 
 _BILLING = re.compile(
-    rb"credit balance is too low|insufficient_quota|billing|exceeded your current quota", re.IGNORECASE
+    rb"credit balance is too low|exceeded your current quota"
+    rb'|"(?:type|code)":\s*"(?:insufficient_quota|billing_error|billing_not_active|billing_hard_limit_reached)"',
+    re.IGNORECASE,
 )
 
 
