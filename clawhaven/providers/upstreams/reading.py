@@ -41,7 +41,7 @@ def decode(data: bytes, shape: type[T]) -> T | None:
     """The JSON value, or None for anything that does not have this shape."""
     try:
         return msgspec.json.decode(data, type=shape)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

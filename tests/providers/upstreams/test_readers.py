@@ -160,6 +160,13 @@ def test_a_figure_that_no_column_holds_is_no_figure():
         assert fed(vendor_for(MESSAGES).reader(MESSAGES, False), json.dumps({"usage": usage}).encode()).usage() is None
 
 
+@pytest.mark.parametrize("dialect", list(GOOD))
+def test_letters_that_are_none_do_not_disturb_a_reader(dialect: Dialect):
+    data, wanted = GOOD[dialect]
+    bad = b'data: {"type":"\xff","usage":{},"response":{"usage":null}}\n\n'
+    assert fed(vendor_for(dialect).reader(dialect, True), bad + data + bad).usage() == wanted
+
+
 def test_estimating_a_long_text_takes_no_memory_of_its_own():
     reader = vendor_for(MESSAGES).reader(MESSAGES, False)
     reader.feed(b'{"content":[{"type":"text","text":"' + b"line\\n" * 500_000 + b'"}]}')
