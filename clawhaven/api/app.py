@@ -19,11 +19,13 @@ from clawhaven.api import (
     chat,
     errors,
     instances,
+    invoices,
     model,
     oversight,
     prices,
     reference,
     sessions,
+    spending,
     status,
     subscriptions,
     topup,
@@ -33,6 +35,9 @@ from clawhaven.context import Context
 from clawhaven.core.errors import AppError, Invalid, NotFound, TooLarge
 
 MAX_BODY_BYTES = 1_000_000
+EXPORTS = "/api/admin/usage/"
+MAX_EXPORT_BYTES = 8_000_000
+"""A vendor's export of a month, by hour, model and key."""
 
 
 class Bounds:
@@ -53,31 +58,32 @@ class Bounds:
             await _refuse(send, Invalid("The query holds a NUL character.", field="query", reason="NUL character"))
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared[:20]) > MAX_BODY_BYTES:
-            await _refuse(send, _too_large())
+        most = MAX_EXPORT_BYTES if scope["path"].startswith(EXPORTS) else MAX_BODY_BYTES
+        if not declared.isdigit() or int(declared[:20]) > most:
+            await _refuse(send, _too_large(most))
             return
-        arriving = _Arriving(receive, send)
+        arriving = _Arriving(receive, send, most)
         try:
             await self.app(scope, arriving.receive, arriving.send)
         except ClientDisconnect:
             if not arriving.is_over:
                 raise
         if arriving.is_over and not arriving.has_answered:
-            await _refuse(send, _too_large())
+            await _refuse(send, _too_large(most))
 
 
 class _Arriving:
     """One request whose body is counted. Beyond the bound the app sees a client that went away, and its words about
     that are kept back."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send, self._seen = receive, send, 0
+    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+        self._receive, self._send, self._most, self._seen = receive, send, most, 0
         self.is_over, self.has_answered = False, False
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
-        if self._seen > MAX_BODY_BYTES:
+        if self._seen > self._most:
             self.is_over = True
             return {"type": "http.disconnect"}
         return message
@@ -89,8 +95,8 @@ class _Arriving:
         await self._send(message)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge("The body has at most 1 MB.")
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The body has at most {most // 1_000_000} MB.")
 
 
 async def _refuse(send: Send, error: AppError) -> None:
@@ -136,11 +142,13 @@ def create_app(ctx: Context) -> FastAPI:
         channels,
         apikey,
         billing,
+        spending,
         topup,
         subscriptions,
         admin,
         oversight,
         prices,
+        invoices,
         webhooks,
         reference,
     ):

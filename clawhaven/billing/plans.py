@@ -40,6 +40,8 @@ class Plan:
     credit_rolls_over: bool = False
     """False: what is left of a period's credit ends with the period."""
     trial_days: int = 0
+    automatic_per_day_micros: int = 500_000
+    """What automatic calls (heartbeat, cron) of an assistant may cost a day, at the customer's prices; 0: no limit."""
     memory_mb: int = 0
     """0: the operator's INSTANCE_MEMORY_MB; so too for `cpus`, `runtime` and `channels` when 0 or empty."""
     cpus: float = 0
@@ -167,10 +169,16 @@ def describe(plan: Plan) -> str:
         f"{plan.instances} assistant{'s' if plan.instances > 1 else ''}",
         f"{plan.messages_per_hour:,} messages an hour" if plan.messages_per_hour else "any number of messages",
         f"{plan.tokens_per_day:,} tokens a day" if plan.tokens_per_day else "any number of tokens",
+        *([f"{format_usd(plan.automatic_per_day_micros)} a day by itself"] if allowance_of(plan) else []),
         *(fact for fact in own if fact),
         f"{plan.trial_days} days of trial" if plan.trial_days else "no trial",
     ]
     return "; ".join(facts)
+
+
+def allowance_of(plan: Plan) -> int | None:
+    """What an assistant's automatic calls may cost a day; None: no limit, as where the vendor charges the customer."""
+    return (plan.automatic_per_day_micros or None) if plan.access != "own_key" else None
 
 
 class _Reading:
@@ -201,6 +209,7 @@ class _Reading:
             is_offered=self._flag("is_offered"),
             credit_rolls_over=self._flag("credit_rolls_over", False),
             trial_days=self._whole("trial_days", 0, 365, 0),
+            automatic_per_day_micros=self._amount("automatic_per_day", "0.50"),
             memory_mb=self._memory(),
             cpus=self._cpus(),
             runtime=self._runtime(),

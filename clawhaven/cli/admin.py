@@ -9,7 +9,7 @@ import typer
 
 from clawhaven import wiring
 from clawhaven.accounts import links, operators, signup
-from clawhaven.cli import prices, server
+from clawhaven.cli import prices, server, spending
 from clawhaven.cli.channels import CURSOR, YES
 from clawhaven.cli.client import items_of, part
 from clawhaven.cli.failures import ExitCode, Failure
@@ -28,6 +28,7 @@ app.add_typer(coupon, name="coupon")
 app.add_typer(operator, name="operator")
 app.add_typer(stripe, name="stripe")
 app.add_typer(prices.app, name="prices")
+app.add_typer(spending.invoices, name="usage")
 
 ACCOUNT = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id (acc_…), or its owner's address.")]
 REASON = Annotated[str, typer.Option(help="Why; the customer reads it.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from clawhaven.cli import subscriptions, topup
+from clawhaven.cli import spending, subscriptions, topup
 from clawhaven.cli.channels import ALL, CURSOR
 from clawhaven.cli.output import Column, count, moment, money
 from clawhaven.cli.session import current
@@ -12,6 +12,7 @@ from clawhaven.cli.session import current
 app = typer.Typer(no_args_is_help=True, help="Your money: balance, top-ups, plan, invoices, usage, ledger.")
 topup.register(app)
 subscriptions.register(app)
+spending.register_billing(app)
 
 BALANCE = (
     Column("Balance", ("balance_micros",), money),
@@ -19,15 +20,6 @@ BALANCE = (
     Column("Can be used", ("available_micros",), money),
     Column("Level", ("level",)),
     Column("Usage the plan included", ("included_usage_micros",), money),
-)
-USAGE = (
-    Column("From", ("since",), moment),
-    Column("Until", ("until",), moment),
-    Column("Calls", ("total.calls",), count),
-    Column("Tokens in", ("total.input_tokens",), count),
-    Column("From cache", ("total.cache_read_tokens",), count),
-    Column("Tokens out", ("total.output_tokens",), count),
-    Column("Price", ("total.price_micros",), money),
 )
 LEDGER = (
     Column("AT", ("at",), moment),
@@ -67,13 +59,6 @@ def balance(ctx: typer.Context) -> None:
     """What is on your account."""
     session = current(ctx)
     session.output.facts(session.api().get("/billing/balance"), BALANCE)
-
-
-@app.command()
-def usage(ctx: typer.Context) -> None:
-    """What your assistants have used in this period, and what that costs."""
-    session = current(ctx)
-    session.output.facts(session.api().get("/billing/usage"), USAGE)
 
 
 @app.command()

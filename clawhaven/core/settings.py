@@ -170,7 +170,7 @@ class Settings(EnvSettings):
         Decimal(10), ge=0, le=100_000, description="US dollars an account spends in an hour before it can be a spike."
     )
     invoice_tolerance_percent: Decimal = Field(
-        Decimal(2), ge=0, le=100, description="So far a vendor's figures for a day and model may be from ours, per cent."
+        Decimal(2), ge=0, le=100, description="How far a vendor's figures may be from ours, per cent, unnoticed."
     )
     metrics_token: SecretStr = Field(
         SecretStr(""), description="What Prometheus sends to read /metrics. Default: only this machine may."

@@ -32,12 +32,13 @@ class GrantTerms:
     max_in_flight: int | None = 8
     models: Sequence[str] | None = None
     markup_percent: int = 150
+    automatic_per_day_micros: int | None = None
     own_key_upstream: str | None = None
     own_key_sealed: str | None = None
 
 
 def put_grant(db: Session, terms: GrantTerms, *, now: datetime) -> None:
-    """Write the grant of an instance, or replace all of it.
+    """Write the grant of an instance, or replace all of it but the limits that the customer has set.
 
     With an own-key plan and no key (yet), calls are refused with their own reason until `set_own_key`.
     Raises ValueError when the plan needs a ledger account (included, metered) and has none, or for half a key.
@@ -58,6 +59,7 @@ def put_grant(db: Session, terms: GrantTerms, *, now: datetime) -> None:
         "max_in_flight": terms.max_in_flight,
         "models": None if terms.models is None else list(terms.models),
         "markup_percent": terms.markup_percent,
+        "automatic_per_day_micros": terms.automatic_per_day_micros,
         "own_key_upstream": terms.own_key_upstream,
         "own_key_sealed": terms.own_key_sealed,
         "updated_at": now,

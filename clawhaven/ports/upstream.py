@@ -57,6 +57,22 @@ class OutRequest:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class VendorDay:
+    """What a vendor's export says of one day (`2026-11-21`, UTC) and model (`*`: all of them). None: it does not say.
+
+    Tokens as in Usage; `cost_micros` is what the vendor charges.
+    """
+
+    day: str
+    model: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_micros: int | None = None
+
+
 class UsageReader(Protocol):
     """Reads usage on the side while an answer passes through. Never raises, holds bounded memory."""
 
@@ -100,6 +116,13 @@ class Upstream(Protocol):
 
     def reader(self, dialect: Dialect, is_stream: bool) -> UsageReader:
         """A fresh usage reader for one answer."""
+
+
+class BillingUpstream(Upstream, Protocol):
+    """An upstream whose own figures can be compared with ours."""
+
+    def read_export(self, text: str) -> list[VendorDay]:
+        """The days of an export of its console or administration API. Pure. Raises ValueError with a sentence."""
 
 
 class LocalUpstream(Upstream, Protocol):

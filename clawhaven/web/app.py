@@ -22,9 +22,11 @@ from clawhaven.web import (
     ledger,
     legal,
     logs,
+    metrics,
     ownkey,
     pages,
     signup,
+    spending,
     style,
     topup,
     usage,
@@ -41,6 +43,7 @@ ROUTERS = (
     auth.router,
     dashboard.router,
     usage.router,
+    spending.router,
     ledger.router,
     billing.router,
     topup.router,
@@ -52,6 +55,7 @@ ROUTERS = (
     admin.router,
     style.router,
     legal.router,
+    metrics.router,
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from clawhaven.billing.plans import allowance_of
 from clawhaven.context import Context
 from clawhaven.core.db import lock
 from clawhaven.core.secrets import hash_token
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import entries
-from clawhaven.metering import grants, ownkeys
+from clawhaven.metering import grants, ownkeys, spending
 from clawhaven.metering.grants import GrantTerms
 from clawhaven.metering.models import PlanMode
 
@@ -54,10 +55,12 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         tokens_per_day=plan.tokens_per_day or None,
         max_in_flight=plan.max_in_flight or None,
         markup_percent=plan.markup_percent or ctx.settings.model_markup_percent,
+        automatic_per_day_micros=allowance_of(plan),
         own_key_upstream=own_key.upstream if own_key else None,
         own_key_sealed=own_key.sealed if own_key else None,
     )
     grants.put_grant(db, terms, now=now)
+    spending.inherit_account_limit(db, instance.id, instance.account_id)
 
 
 def open_access(db: Session, ctx: Context, instance_id: str) -> None:

@@ -329,6 +329,22 @@ def last_word(ctx: Context, workflow_id: str) -> str:
     return newest.output if newest is not None and isinstance(newest.output, str) else ""
 
 
+def unfinished(db: Session) -> dict[tuple[str, str], int]:
+    """(queue, state) -> how many workflows have not ended, or broke; a workflow without a queue has the queue "-"."""
+    schema = None if db.get_bind().dialect.name == "sqlite" else "dbos"
+    row = sa.table("workflow_status", sa.column("queue_name"), sa.column("status"), schema=schema).c
+    queue_name = sa.func.coalesce(row.queue_name, "-").label("queue")
+    query = sa.select(queue_name, row.status, sa.func.count()).where(row.status.not_in(["SUCCESS", "CANCELLED"]))
+    found = db.execute(query.group_by(queue_name, row.status)).all()
+    return {(str(queue), str(status).lower()): int(number) for queue, status, number in found}
+
+
+def count_workers(db: Session) -> int:
+    """How many worker processes have renewed their lease."""
+    living = sa.select(sa.func.count()).where(ExecutorLease.seen > _seconds(db) - LEASE_SECONDS)
+    return int(db.scalar(living) or 0)
+
+
 def forget_old(ctx: Context, before: str) -> int:
     """Delete the records of workflows that ended before then (ISO 8601); returns how many."""
     done = _client(ctx).list_workflows(

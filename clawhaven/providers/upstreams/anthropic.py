@@ -9,8 +9,8 @@ from pydantic import Field, SecretStr
 
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
-from clawhaven.providers.upstreams import asking
+from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader, VendorDay
+from clawhaven.providers.upstreams import anthropic_export, asking
 from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
 
 VERSION = "2023-06-01"
@@ -65,6 +65,10 @@ class Anthropic:
     def reader(self, dialect: Dialect, is_stream: bool) -> UsageReader:
         """A fresh reader for one answer."""
         return _Stream() if is_stream else _Body()
+
+    def read_export(self, text: str) -> list[VendorDay]:
+        """The days of a usage or cost export (CSV or JSON). Raises ValueError with a sentence."""
+        return anthropic_export.read_export(text)
 
 
 class _CacheCreation(msgspec.Struct):

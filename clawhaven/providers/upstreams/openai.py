@@ -9,8 +9,8 @@ from pydantic import Field, SecretStr
 
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader
-from clawhaven.providers.upstreams import asking
+from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader, VendorDay
+from clawhaven.providers.upstreams import asking, openai_export
 from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
 
 PASSED_HEADERS = ("accept", "content-type", "openai-beta")
@@ -71,6 +71,10 @@ class OpenAI:
         if not is_stream:
             return _Body(has_output=dialect is not Dialect.OPENAI_EMBEDDINGS)
         return _ResponseStream() if dialect is Dialect.OPENAI_RESPONSES else _ChatStream()
+
+    def read_export(self, text: str) -> list[VendorDay]:
+        """The days of a usage or cost export (CSV or JSON). Raises ValueError with a sentence."""
+        return openai_export.read_export(text)
 
 
 def ask_for_usage(body: bytes) -> bytes:

@@ -1,0 +1,38 @@
+"""Vendors' exports through the operator's door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi.testclient import TestClient
+
+from clawhaven.accounts import operators
+from clawhaven.api.app import MAX_BODY_BYTES
+from tests.api.conftest import assert_error
+from tests.providers.upstreams.test_exporting import ANTHROPIC_TOKENS
+from tests.workflows.scene import Scene
+
+Keys = Callable[..., dict[str, str]]
+
+
+def test_an_export_is_read_and_compared(http: TestClient, scene: Scene, key_of: Keys) -> None:
+    begun = scene.sign_up("op@example.com")
+    with scene.ctx.db.tx() as db:
+        operators.appoint(db, "op@example.com", scene.ctx.clock.now())
+    me = key_of(begun, "read", "write", "admin")
+    large = ANTHROPIC_TOKENS + "\n" * MAX_BODY_BYTES
+    answer = http.post("/api/admin/usage/anthropic", headers=me, json={"name": "u.csv", "content": large})
+    assert answer.status_code == 200, answer.text[:300]
+    assert (answer.json()["lines"], answer.json()["since"]) == (2, "2026-11-20")
+    (line,) = http.get("/api/admin/usage?since=2026-11-21", headers=me).json()["items"]
+    assert (line["model"], line["theirs"]["tokens"], line["ours"]["tokens"], line["is_off"]) == (
+        "claude-haiku-4-5",
+        52_000,
+        0,
+        True,
+    )
+    wrong = {"content": "hello"}
+    assert_error(http.post("/api/admin/usage/anthropic", headers=me, json=wrong), 400, "validation_failed", "content")
+    assert_error(http.get("/api/admin/usage?since=yesterday", headers=me), 400, "validation_failed")
+    customer = key_of(scene.sign_up("ada@example.com"))
+    assert_error(http.post("/api/admin/usage/anthropic", headers=customer, json=wrong), 404)
