@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +53,7 @@ def main(arguments: list[str]) -> int:
     turns: list[dict[str, Any]] = list(earlier.get("turns", []))
     first = max((turn["round"] + 1 for turn in turns), default=0)
     missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
+    with _ending_on_sigterm(), tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL's own user passes through it
         port = machine.free_port()
@@ -70,6 +73,16 @@ def main(arguments: list[str]) -> int:
     given.output.write_text(json.dumps(found, indent=1) + "\n")
     print(report.table(found))
     return 1 if report.complaints(turns) else 0
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends everything that was started, as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _take_turn(
