@@ -13,6 +13,7 @@ from clawhaven.core.errors import AppError
 from clawhaven.core.money import parse_usd
 from clawhaven.instances.models import Instance
 from clawhaven.metering.spending import Spending, spending_of
+from clawhaven.metering.usage import Live, live_usage
 from clawhaven.web import deps
 from clawhaven.web.deps import Anyone, Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
@@ -22,6 +23,12 @@ router = APIRouter()
 
 Token = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.=-]{20,400}$")]
 TRIES_A_MINUTE = 20
+
+
+@router.get("/usage/live")
+def show_live(request: Request, ctx: Ctx, owner: SignedIn) -> Response:
+    """The part of the usage page that shows what goes on now; the page asks for it every few seconds."""
+    return page(request, "usage_live.html", live=live_of(ctx, owner.account.id))
 
 
 @router.get("/continue/{token}")
@@ -65,6 +72,12 @@ def set_limit(ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> R
         owned(db, Instance, instance_id, owner.account.id)
         spending.set_limit(db, ctx, instance_id, micros, deps.actor(owner))
     return RedirectResponse(f"/instances/{instance_id}/usage?done=saved", 303)
+
+
+def live_of(ctx: Ctx, account_id: str) -> Live:
+    """What goes on in an account now, for its pages."""
+    with ctx.db.read() as db:
+        return live_usage(db, account_id, ctx.clock.now())
 
 
 def day_of(ctx: Ctx, instance_id: str) -> Spending | None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from clawhaven.billing.plans import Catalogue, check_channel, describe, price_offer, savings
+from clawhaven.billing.plans import Catalogue, allowance_of, check_channel, describe, price_offer, savings
 from clawhaven.core.errors import Invalid
 
 NEEDED = {
@@ -200,13 +200,23 @@ def test_a_plan_may_name_its_channels() -> None:
 
 def test_a_plan_in_a_line() -> None:
     assert describe(Catalogue.load().get("personal")) == (
-        "offered; $29.00 / month; model included; 1 assistant; 100 messages an hour; 1,000,000 tokens a day; no trial"
+        "offered; $29.00 / month; model included; 1 assistant; 100 messages an hour; 1,000,000 tokens a day;"
+        " $0.50 a day by itself; no trial"
     )
     more = {"trial_days": "7", "memory_mb": "4096", "cpus": "2", "runtime": '"docker"', "channels": '["telegram"]'}
     metered = {"access": '"metered"', "included_credit": '"10"', "instances": "3", "is_offered": "false"}
     metered |= {"markup_percent": "180"}
     assert describe(Catalogue.load(table(**more, **metered)).get("one")) == (
         "not offered; $29.00 / month; model metered, $10.00 of usage included; 3 assistants; any number of messages;"
-        " any number of tokens; 4096 MB; 2 CPUs; on docker; channels telegram;"
+        " any number of tokens; $0.50 a day by itself; 4096 MB; 2 CPUs; on docker; channels telegram;"
         " models at 180 % of list price; 7 days of trial"
     )
+
+
+def test_what_an_assistant_may_cost_by_itself() -> None:
+    assert allowance_of(Catalogue.load(table()).get("one")) == 500_000
+    assert allowance_of(Catalogue.load(table(automatic_per_day='"2"')).get("one")) == 2_000_000
+    none = Catalogue.load(table(automatic_per_day='"0"')).get("one")
+    assert allowance_of(none) is None
+    assert "by itself" not in describe(none)
+    assert allowance_of(Catalogue.load().get("monthly")) is None, "the customer's own vendor charges for it"
