@@ -31,7 +31,7 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     (
         "tests/metering/test_calls.py",
         "a call goes through grant, limits and usage; they are tried with it",
-        "metering/grants.py metering/limits.py metering/usage.py",
+        "metering/grants.py metering/limits.py",
     ),
     (
         "tests/metering/test_prices.py",
