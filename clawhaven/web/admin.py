@@ -25,21 +25,13 @@ from clawhaven.workflows import balance, margin, money, overview, refunds
 
 router = APIRouter(prefix="/admin", dependencies=[Depends(deps.require_operator)])
 
-TABS = (
-    ("/admin", "Overview"),
-    ("/admin/accounts", "Customers"),
-    ("/admin/reconcile", "Differences"),
-    ("/admin/margin", "Margin"),
-    ("/admin/coupons", "Coupons"),
-)
-
 
 @router.get("")
 def show_business(request: Request, ctx: Ctx) -> Response:
     """Money, open trouble, alerts."""
     with ctx.db.read() as db:
         found = overview.business(db, ctx)
-    return page(request, "admin_overview.html", tabs=TABS, business=found)
+    return page(request, "admin_overview.html", business=found)
 
 
 @router.get("/accounts")
@@ -47,7 +39,7 @@ def list_accounts(request: Request, ctx: Ctx, search: str = "", cursor: str | No
     """All accounts, newest first, or those with a part of an address."""
     with ctx.db.read() as db:
         found = directory.list_accounts(db, search[:320], cursor)
-    return page(request, "admin_accounts.html", tabs=TABS, found=found, search=search[:320])
+    return page(request, "admin_accounts.html", found=found, search=search[:320])
 
 
 @router.get("/accounts/{account_id}")
@@ -102,14 +94,14 @@ def refund(request: Request, ctx: Ctx, who: Operator, form: OwnForm, account_id:
 @router.get("/reconcile")
 def show_differences(request: Request, ctx: Ctx) -> Response:
     """What differs, and what would mend it. Asks the payment vendors."""
-    return page(request, "admin_reconcile.html", tabs=TABS, found=money.look_over(ctx), is_repaired=False)
+    return page(request, "admin_reconcile.html", found=money.look_over(ctx), is_repaired=False)
 
 
 @router.post("/reconcile")
 def repair_differences(request: Request, ctx: Ctx, who: Operator, _form: OwnForm) -> Response:
     """The same, with what is safe repaired."""
     found = money.repair(ctx, money.look_over(ctx), deps.actor(who))
-    return page(request, "admin_reconcile.html", tabs=TABS, found=found, is_repaired=True)
+    return page(request, "admin_reconcile.html", found=found, is_repaired=True)
 
 
 @router.get("/margin")
@@ -118,7 +110,7 @@ def show_margin(request: Request, ctx: Ctx, month: str = "") -> Response:
     with ctx.db.read() as db:
         found = margin.report(db, ctx, month)
     before = margin.month_before(found.since)
-    return page(request, "admin_margin.html", tabs=TABS, report=found, before=before)
+    return page(request, "admin_margin.html", report=found, before=before)
 
 
 @router.get("/coupons")
@@ -173,7 +165,6 @@ def _account(
         request,
         "admin_account.html",
         error.status if error else 200,
-        tabs=TABS,
         found=found,
         about=about,
         errors=_by_field(error, ("amount", "reason")),
@@ -189,7 +180,6 @@ def _coupons(request: Request, ctx: Context, error: AppError | None = None, form
         request,
         "admin_coupons.html",
         error.status if error else 200,
-        tabs=TABS,
         found=found,
         errors=_by_field(error, ("code", "kind", "value", "months", "max_redemptions")),
         typed=form.values if form else {},

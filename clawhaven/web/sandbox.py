@@ -11,34 +11,39 @@ from fastapi.responses import RedirectResponse, Response
 from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.ports.errors import ProviderError
 from clawhaven.web.deps import Anyone, Ctx, OwnForm, RowId, read_form
+from clawhaven.web.languages import N_, Texts
 from clawhaven.web.render import page
 
 router = APIRouter()
 
 Outcome = Literal["paid", "declined", "cancelled"]
 OUTCOMES: dict[str, Outcome] = {"paid": "paid", "declined": "declined", "cancelled": "cancelled"}
-CARDS = {
-    "works": "A card that works",
-    "declined": "A card that is declined",
-    "needs_3ds": "A card that needs 3-D Secure",
-}
+CARDS = Texts(
+    {
+        "works": N_("A card that works"),
+        "declined": N_("A card that is declined"),
+        "needs_3ds": N_("A card that needs 3-D Secure"),
+    }
+)
 YES = ("1", "on", "true", "yes")
 MOST_DAYS = 400
 
-DID = {
-    "trouble": "Saved. It is so from now on, until you change it.",
-    "calm": "Everything works again.",
-    "clock": "The vendor's clock moved on, and what was due has happened.",
-    "bill": "The next period began, and the saved card was asked.",
-    "fail": "The payment failed. The vendor will try again by its calendar.",
-    "pay": "What was owed is paid.",
-    "end": "The subscription has ended.",
-    "open": "The customer's bank has taken the payment back for now.",
-    "won": "The dispute was won: the money is yours.",
-    "lost": "The dispute was lost: the money is gone.",
-    "refund": "What was left of the payment went back to the customer.",
-    "card": "The card is saved. It pays from the next payment on.",
-}
+DID = Texts(
+    {
+        "trouble": N_("Saved. It is so from now on, until you change it."),
+        "calm": N_("Everything works again."),
+        "clock": N_("The vendor's clock moved on, and what was due has happened."),
+        "bill": N_("The next period began, and the saved card was asked."),
+        "fail": N_("The payment failed. The vendor will try again by its calendar."),
+        "pay": N_("What was owed is paid."),
+        "end": N_("The subscription has ended."),
+        "open": N_("The customer's bank has taken the payment back for now."),
+        "won": N_("The dispute was won: the money is yours."),
+        "lost": N_("The dispute was lost: the money is gone."),
+        "refund": N_("What was left of the payment went back to the customer."),
+        "card": N_("The card is saved. It pays from the next payment on."),
+    }
+)
 """Sentences for `?did=…`, by what a button did."""
 
 
@@ -172,7 +177,8 @@ def pay_sandbox_invoice(vendor: Sandbox, reference: RowId, form: VendorForm) -> 
 def show_sandbox_portal(request: Request, vendor: Sandbox, reference: RowId) -> Response:
     """A customer's saved card and invoices."""
     shown = _known(vendor.portal(reference), "page, or its hour is over; open it again from your account")
-    return page(request, "sandbox_portal.html", shown=shown, cards=CARDS, did=_did(request))
+    cards = [(name, CARDS[name]) for name in CARDS]
+    return page(request, "sandbox_portal.html", shown=shown, cards=cards, did=_did(request))
 
 
 @router.post("/sandbox/portal/{reference}")
@@ -268,7 +274,7 @@ def _back(did: str) -> Response:
     return RedirectResponse(f"/sandbox?did={did}", 303)
 
 
-def _did(request: Request) -> str | None:
+def _did(request: Request) -> str:
     return DID.get(request.query_params.get("did", ""))
 
 

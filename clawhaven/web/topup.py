@@ -17,8 +17,9 @@ from clawhaven.ledger import statement
 from clawhaven.ports.payments import Capability
 from clawhaven.web import deps
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
+from clawhaven.web.languages import _, price
 from clawhaven.web.render import page
-from clawhaven.workflows import access, balance, topups
+from clawhaven.workflows import access, balance, disputes, topups
 
 router = APIRouter()
 
@@ -123,6 +124,7 @@ def _page(
         wallet_id = ledger.account_of(db, access.WALLET, owner.account.id)
         standing = ledger.balance(db, wallet_id) if wallet_id else None
         row = wallet.find(db, owner.account.id)
+        disputed = disputes.of_topups(db, ctx, owner.account.id)
     least, most = ctx.settings.micros("topup_minimum"), ctx.settings.micros("topup_maximum")
     kept = {
         "amount": values.get("amount", ""),
@@ -136,16 +138,19 @@ def _page(
         is_offered = True
     except Invalid:
         can_charge = is_offered = False
+    choices = [(_plain(amount), price(amount)) for amount in AMOUNTS if least <= amount <= most]
+    first = choices[min(1, len(choices) - 1)][0] if choices else "other"
     return page(
         request,
         "topup.html",
         status,
         standing=standing,
         row=row,
-        amounts=[amount for amount in AMOUNTS if least <= amount <= most],
+        disputed=disputed,
+        choices=[*choices, ("other", _("Another amount"))],
         least=least,
         most=most,
-        values=kept,
+        values={**kept, "chosen": kept["chosen"] or first},
         errors=errors,
         is_offered=is_offered,
         can_charge=can_charge,

@@ -8,7 +8,7 @@ from clawhaven.billing.dunning import DunningState
 from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State, reasons
-from clawhaven.web.languages import N_, Texts, _
+from clawhaven.web.languages import N_, Texts, _, price
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ PERSONAS: dict[str, tuple[str, str]] = {
     "custom": (N_("Custom"), N_("A blank page: your instructions alone decide.")),
 }
 
+ACTIONS = Texts({"start": N_("Start"), "stop": N_("Stop"), "restart": N_("Restart")})
+
 SOURCES = Texts(
     {
         "person": N_("Your messages"),
@@ -126,9 +128,9 @@ SUBSCRIPTIONS: dict[str, Badge] = {
 }
 
 PAUSED: dict[str, Badge] = {
-    "payment": Badge("Paused: not paid", "bad"),
-    "refund": Badge("Paused: payment returned", "bad"),
-    "dispute": Badge("Paused: payment disputed", "bad"),
+    "payment": Badge(N_("Paused: not paid"), "bad"),
+    "refund": Badge(N_("Paused: payment returned"), "bad"),
+    "dispute": Badge(N_("Paused: payment disputed"), "bad"),
 }
 """What a plan is called while its assistants are paused for it, by the cause."""
 
@@ -141,11 +143,15 @@ TROUBLE = Texts(
     }
 )
 
-TO_DO: dict[str, str] = {
-    "refund": "To go on, write to us; we will find a way together.",
-    "dispute": "If that is a mistake, ask your bank to take the dispute back, and write to us so that we can help."
-    " Once it is settled in our favour, everything goes on by itself. Until then the plan cannot be changed.",
-}
+TO_DO = Texts(
+    {
+        "refund": N_("To go on, write to us; we will find a way together."),
+        "dispute": N_(
+            "If that is a mistake, ask your bank to take the dispute back, and write to us so that we can help."
+            " Once it is settled in our favour, everything goes on by itself. Until then the plan cannot be changed."
+        ),
+    }
+)
 """What a customer can do about trouble that no payment mends."""
 
 INVOICE_STATES = Texts(
@@ -158,7 +164,23 @@ INVOICE_STATES = Texts(
     }
 )
 
+DISPUTES = Texts({"open": N_("dispute open"), "won": N_("dispute won"), "lost": N_("dispute lost")})
+
 POCKETS = Texts({"wallet": N_("Balance"), "included": N_("Included usage")})
+
+
+PRICES = Texts(
+    {
+        "month": N_("%(price)s a month"),
+        "quarter": N_("%(price)s a quarter"),
+        "year": N_("%(price)s a year"),
+    }
+)
+
+
+def per(micros: int, interval: str) -> str:
+    """A price with what it is for: `$29 a month`; an interval we do not know is left out."""
+    return PRICES.get(interval, "%(price)s") % {"price": price(micros)}
 
 
 def subscription(row: Subscription, trouble: Dunning | None = None) -> Badge:
@@ -199,6 +221,7 @@ DONE = Texts(
         "restart": N_("Restarting. It takes up to a minute."),
         "delete": N_("Deleting the assistant and everything it kept."),
         "saved": N_("Saved. The assistant reads the new settings now."),
+        "goes-on": N_("It goes on. What it does by itself has a further allowance today."),
         "unchanged": N_("Nothing was changed."),
         "key-saved": N_("The key works and is in use. It is kept encrypted and never shown again."),
         "key-removed": N_("The key is removed. The assistant cannot answer until there is another."),

@@ -13,7 +13,7 @@ from clawhaven.web.render import HERE, TEMPLATES
 
 TEMPLATES_FOLDER = HERE / "templates"
 
-FORMER_LAYOUTS = ("layout.html", "instance_layout.html", "admin_layout.html")
+FORMER_LAYOUTS = ("layout.html", "instance_layout.html")
 """Frames of pages that were not built of the components yet. The list only ever gets shorter."""
 
 SPARED = {*FORMER_LAYOUTS, "parts.html", "style.html"}

@@ -63,7 +63,7 @@ def test_strangers_find_nothing_here(visit: Visit, mine: Visit, boss: Visit, own
 def test_the_business_and_its_customers(boss: Visit, mine: Visit, owner: Owner) -> None:
     draft(mine)
     front = boss.get("/admin").text
-    for words in ("The business", "Margin in", "Nobody owes anything"):
+    for words in ("The business", "Prepaid and unused", "Nobody owes anything"):
         assert words in front
     assert "alice@example.com" in boss.get("/admin/accounts").text
     assert "alice@example.com" not in boss.get("/admin/accounts?search=nobody").text
@@ -116,7 +116,7 @@ def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Conte
     too_much = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r1", amount="30", reason="Too much of it")
     assert (too_much.status_code, "$29.00" in too_much.text) == (400, True)
     for words in (
-        "<details open>",
+        'data-kind="card" open>',
         'value="Too much of it"',
         'id="amount-rcp_1" name="amount" type="text" value="30"',
         'aria-describedby="amount-rcp_1-hint amount-rcp_1-error"',
@@ -166,7 +166,8 @@ def test_coupons_are_made_and_disabled(boss: Visit) -> None:
     half = boss.post(path, key="c2", code="half", kind="percent", value="50", months="every", max_redemptions="")
     assert half.status_code == 303
     page = boss.get(path).text
-    assert "$5.00 of usage credit; used 0 of 3 times" in page
+    assert "$5.00 of usage credit" in page
+    assert "0 of 3 times" in page
     assert "50 % off a plan, every period" in page
     for wrong in ({"value": "x"}, {"code": "five"}, {"kind": "x"}, {"max_redemptions": "many"}):
         answer = boss.post(path, **{"key": "c3", "code": "new", "kind": "percent", "value": "5", "months": "0"} | wrong)

@@ -32,6 +32,6 @@ def test_long_statements_have_pages(mine: Visit, ctx: Context, owner: Owner) -> 
         for number in range(51):
             ledger.credit(db, key=f"k{number}", ledger_account_id=wallet, amount_micros=1, now=now, kind="credit")
     page = mine.get("/ledger").text
-    assert page.count('data-label="after it"') == 50
+    assert page.count('data-label="After it"') == 50
     link = page.split('href="/ledger?cursor=')[1].split('"')[0]
-    assert mine.get(f"/ledger?cursor={link}").text.count('data-label="after it"') == 1
+    assert mine.get(f"/ledger?cursor={link}").text.count('data-label="After it"') == 1

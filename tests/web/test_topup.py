@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_the_automatic_topup_is_saved_checked_and_switched_off(ctx: Context, min
     assert saved.headers["location"] == "/topup?done=auto-saved"
     html = mine.get("/topup").text
     assert 'value="15"' in html
-    assert "checked> Fill my balance" in html
+    assert re.search(r'name="enabled" value="1" checked><span>Fill my balance', html)
     wrong = mine.post("/topup/automatic", "/topup", enabled="1", threshold="15", auto_amount="2")
     assert wrong.status_code == 400
     assert "auto_amount-error" in wrong.text
