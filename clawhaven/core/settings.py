@@ -165,6 +165,11 @@ class Settings(EnvSettings):
     max_parallel_boots: int = Field(2, ge=1, description="Gateways that may start at the same time on this host.")
     start_timeout_seconds: int = Field(180, ge=10, description="A gateway not ready by then has failed.")
     drain_seconds: int = Field(60, ge=0, description="Time for a turn in flight before a gateway is stopped.")
+    proxy_waits_for_disk: bool = Field(
+        False,
+        description="Let each model call wait until the disk has its settlement. Off: within 0.05 s (SQLite) or 0.6 s"
+        " (PostgreSQL); only a power failure in between can lose it, no end of a process.",
+    )
     upstream_silence_seconds: int = Field(75, ge=5, description="A model vendor that says nothing so long is cut.")
     spend_spike_minimum: Decimal = Field(
         Decimal(10), ge=0, le=100_000, description="US dollars an account spends in an hour before it can be a spike."

@@ -1,0 +1,152 @@
+"""Group commit: jobs that wait share a transaction, one bad job harms no other, and the end loses none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from clawhaven import ledger, metering
+from clawhaven.core.errors import Unauthorized
+from clawhaven.core.secrets import hash_token
+from clawhaven.metering import Ask, Closing, OpenCall, Opening, UsageRow
+from clawhaven.ports.upstream import Usage
+from clawhaven.proxy.counter import Counter, CounterThread, CountingFailed, Flusher, count_in_a_thread
+from tests.proxy.conftest import KEY, House
+
+ASK = Ask("sandbox-1", "openai-chat", 100, 100)
+ONE = Opening(ASK, hash_token(KEY), ("sandbox",))
+
+
+class Remembering(Counter):
+    """Notes how many jobs came together; the first batch waits until it is let go."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.sizes: list[int] = []
+        self.go = threading.Event()
+
+    def run(self, jobs: Any) -> list[Any]:
+        self.sizes.append(len(jobs))
+        assert self.go.wait(10)
+        return super().run(jobs)
+
+
+def test_what_waits_shares_the_next_transaction(house: House) -> None:
+    house.grant(max_in_flight=None)
+    counter = Remembering(house)
+    thread = CounterThread(counter)
+
+    async def use() -> list[OpenCall]:
+        first = asyncio.create_task(thread.do(ONE))
+        while not counter.sizes:  # noqa: ASYNC110  it is another thread that sets it
+            await asyncio.sleep(0.01)
+        others = [asyncio.create_task(thread.do(ONE)) for _ in range(40)]
+        await asyncio.sleep(0.1)
+        counter.go.set()
+        return list(await asyncio.gather(first, *others))
+
+    calls = asyncio.run(use())
+    assert counter.sizes == [1, 40]
+    assert len({call.id for call in calls}) == 41
+
+    async def end() -> None:
+        await asyncio.gather(*(thread.do(Closing(call.id, Usage(10, 5), 200)) for call in calls))
+
+    asyncio.run(end())
+    thread.close()
+    house.assert_books_balance()
+
+
+def test_refusals_and_results_come_to_those_who_asked(house: House) -> None:
+    house.grant()
+    thread = count_in_a_thread(house)
+
+    async def use() -> list[Any]:
+        jobs = [ONE, replace(ONE, key_hash="nobody"), Closing("call_none", None), ONE]
+        return list(await asyncio.gather(*(thread.do(job) for job in jobs), return_exceptions=True))
+
+    results = asyncio.run(use())
+    thread.close()
+    assert isinstance(results[0], OpenCall)
+    assert isinstance(results[1], Unauthorized)
+    assert type(results[2]).__name__ == "NotFound"
+    assert isinstance(results[3], OpenCall)
+
+
+def test_when_the_database_refuses_a_batch_each_is_tried_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.grant()
+    real = metering.run_batch
+
+    def deadlocks(db: Any, openings: Any, closings: Any, **rest: Any) -> Any:
+        if len(openings) + len(closings) > 1:
+            raise OperationalError("…", {}, Exception("deadlock detected"))
+        outcome = real(db, openings, closings, **rest)
+        if openings and openings[0].ask.model == "sandbox-1" and openings[0].ask.trace_id == "bad":
+            db.execute(sa.text("SELECT no_such_column"))
+        return outcome
+
+    monkeypatch.setattr(metering, "run_batch", deadlocks)
+    bad = replace(ONE, ask=replace(ASK, trace_id="bad"))
+    results = Counter(house).run([ONE, bad, ONE])
+    assert [type(one) for one in results] == [OpenCall, CountingFailed, OpenCall]
+    with house.db.read() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(UsageRow)) == 2
+        assert ledger.check_books(db, metering.held_by_calls(db)) == []
+
+
+def test_a_bug_is_told_to_everybody_who_waits_and_the_next_batch_works(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.grant()
+    thread = count_in_a_thread(house)
+    with monkeypatch.context() as patch:
+        patch.setattr(metering, "run_batch", lambda *_, **__: 1 / 0)
+        with pytest.raises(CountingFailed, match="ZeroDivisionError"):
+            asyncio.run(thread.do(ONE))
+    assert isinstance(asyncio.run(thread.do(ONE)), OpenCall)
+    thread.close()
+
+
+def test_what_was_asked_for_is_done_though_nobody_waits_any_more(house: House) -> None:
+    house.grant()
+    thread = count_in_a_thread(house)
+
+    async def use() -> None:
+        task = asyncio.create_task(thread.do(ONE))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(use())
+    thread.close()
+    with house.db.read() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(UsageRow)) == 1
+
+
+def test_commits_are_flushed_soon_and_at_the_end() -> None:
+    flushed: list[float] = []
+    flusher = Flusher(lambda: flushed.append(time.monotonic()))
+    for _ in range(20):
+        flusher.mark()
+        time.sleep(0.01)
+    assert 2 <= len(flushed) <= 8
+    before = len(flushed)
+    flusher.close()
+    assert len(flushed) > before
+
+
+def test_a_settlement_may_wait_for_the_disk(house: House) -> None:
+    house.grant()
+    house.settings = house.settings.model_copy(update={"proxy_waits_for_disk": True})
+    (call,) = Counter(house).run([ONE])
+    (closed,) = Counter(house).run([Closing(call.id, Usage(10, 5), 200)])
+    assert closed.is_new
+    house.db.flush()
+    house.assert_books_balance()
