@@ -1,7 +1,8 @@
 """How fast payment events are taken while a slow workflow runs: 300 deliveries of 60 events, and what came of them.
 
 `at once`: 300 deliveries over as many connections as `--connections`, shuffled, five of each event. `one by one`: as
-many deliveries again, each after the answer to the one before. The worker builds assistants that boot slowly meanwhile.
+many deliveries again, each after the answer to the one before. The worker builds assistants that boot slowly meanwhile,
+in the API's process (`clawhaven serve`) or in one of its own (`--worker own`: `serve --no-worker` and `worker`).
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ Delivery = tuple[dict[str, Any], bytes]
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print, write build/bench/webhooks-<database>.json; 1 when the effects are not exactly sixty events'."""
+    """Measure, print, write build/bench/webhooks-*.json; 1 when the effects are not exactly sixty events'."""
     parser = argparse.ArgumentParser(prog="python -m bench webhooks", description=__doc__)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--worker", choices=("inside", "own"), default="inside", help="where workflows run")
     given = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clawhaven-bench-")))
@@ -53,16 +55,20 @@ def main(arguments: list[str]) -> int:
         migrate(Settings(data_dir=folder / "data", database_url=url))
         house = Installation(folder, url, boot_seconds=SLOW_BOOT_SECONDS)
         stack.callback(house.close)
-        report = {"database": given.database, **_measure(house, given.connections)}
-    target = REPORT.with_stem(f"{REPORT.stem}-{given.database}")
+        report = {"database": given.database, "worker": given.worker}
+        report |= _measure(house, given.connections, is_own=given.worker == "own")
+    target = REPORT.with_stem(f"{REPORT.stem}-{given.database}-{given.worker}")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
     return 0 if report["effects"] == EFFECTS else 1
 
 
-def _measure(house: Installation, connections: int) -> dict[str, Any]:
-    house.start(WEBHOOKS_PER_MINUTE="100000", MAX_PARALLEL_BOOTS="4", MAX_CUSTOMERS="100")
+def _measure(house: Installation, connections: int, *, is_own: bool) -> dict[str, Any]:
+    environment = {"WEBHOOKS_PER_MINUTE": "100000", "MAX_PARALLEL_BOOTS": "4", "MAX_CUSTOMERS": "100"}
+    house.start(worker=not is_own, **environment)
+    if is_own:
+        house.start(api=False, **environment)
     vendor = Sandbox(Sandbox.Options(), house.settings)
     vendor.make_trouble(Trouble(is_dropping=True))  # the benchmark is the courier
     first = house.sign_up("slow@example.com").json()["checkout_url"]

@@ -1,7 +1,7 @@
-"""One transaction for all who wait at the same time: a commit costs a disk's patience, and twenty share it as well.
+"""On SQLite, one transaction for all who wait at the same time: there is one turn to write, and twenty can share it.
 
-The first caller leads: while it waits for its turn to write, others come, and it takes them along. Nobody is answered
-before the commit.
+The first caller leads: while it waits for its turn, others come, and it takes them along. Nobody is answered before the
+commit. PostgreSQL lets all write at once and gathers their commits itself, so there everybody goes alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Word(Enum):
 
 
 class _Caller:
-    def __init__(self, work: Callable[[Session], Any], order: str) -> None:
-        self.work, self.order = work, order
+    def __init__(self, work: Callable[[Session], Any]) -> None:
+        self.work = work
         self.heard, self.word = threading.Event(), _Word.ALONE
         self.result: Any = None
 
@@ -69,7 +69,7 @@ class _Gathering:
             with database.tx(is_urgent=True) as db:
                 db.connection()  # where the turn is waited for
                 together = self._take()
-                for one in sorted(together, key=lambda one: one.order):
+                for one in together:
                     one.result = one.work(db)
             word = _Word.DONE
         except Exception:
@@ -99,17 +99,17 @@ _gatherings: WeakKeyDictionary[Database, dict[str, _Gathering]] = WeakKeyDiction
 _mutex = threading.Lock()
 
 
-def commit_together(database: Database, name: str, work: Callable[[Session], T], *, order: str = "") -> T:
+def commit_together(database: Database, name: str, work: Callable[[Session], T]) -> T:
     """What `work` returns, once its writes are committed: urgent, and perhaps with others' of the same `name`.
 
-    When one of them fails, each is tried again alone, so `work` may run twice and must not mind. Row locks are taken
-    in the order of `order`, so that two processes do not wait for each other.
+    When one of them fails, each is tried again alone, so `work` may run twice and must not mind.
     """
-    with _mutex:
-        meeting = _gatherings.setdefault(database, {}).setdefault(name, _Gathering())
-    mine = _Caller(work, order)
-    meeting.join(database, mine)
-    if mine.word is _Word.DONE:
-        return cast(T, mine.result)
+    if database.is_sqlite:
+        with _mutex:
+            meeting = _gatherings.setdefault(database, {}).setdefault(name, _Gathering())
+        mine = _Caller(work)
+        meeting.join(database, mine)
+        if mine.word is _Word.DONE:
+            return cast(T, mine.result)
     with database.tx(is_urgent=True) as db:
         return work(db)

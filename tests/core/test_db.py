@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from clawhaven.core import ratelimit
 from clawhaven.core.clock import Clock
-from clawhaven.core.db import Database, in_transaction, lock, make_engine
+from clawhaven.core.db import MOST_URGENT_IN_A_ROW, Database, _Turns, in_transaction, lock, make_engine
 from clawhaven.core.errors import RateLimited
 
 
@@ -140,3 +140,29 @@ def test_a_writer_that_another_process_refuses_gives_its_turn_on(
         tx.execute(sa.text("INSERT INTO turn VALUES (2)"))
         assert tx.scalar(sa.text("SELECT n FROM turn")) == 2
     database.close()
+
+
+def test_urgent_writers_go_first_and_nobody_waits_for_ever() -> None:
+    turns, order = _Turns(), list[str]()
+    ended = turns.ending(lambda connection: None)
+
+    def write(name: str) -> None:
+        connection = object()
+        turns.take(connection, is_urgent=name.startswith("urgent"))
+        order.append(name)
+        ended(connection)
+
+    first = object()
+    turns.take(first)
+    names = ["other 1", "other 2", *(f"urgent {number}" for number in range(MOST_URGENT_IN_A_ROW + 2))]
+    threads = []
+    for count, name in enumerate(names, 1):
+        threads.append(threading.Thread(target=write, args=(name,)))
+        threads[-1].start()
+        while len(turns._urgent) + len(turns._others) < count:
+            time.sleep(0.001)
+    ended(first)
+    for thread in threads:
+        thread.join(30)
+    urgent = [name for name in names if name.startswith("urgent")]
+    assert order == [*urgent[:MOST_URGENT_IN_A_ROW], "other 1", *urgent[MOST_URGENT_IN_A_ROW:], "other 2"]

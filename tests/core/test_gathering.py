@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import sqlalchemy as sa
@@ -23,11 +25,16 @@ def table(db: Database) -> Database:
     return db
 
 
+seen: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
+numbers = itertools.count()
+
+
 def write(name: str) -> Callable[[Session], str]:
     """Write a name, and the transaction that wrote it."""
 
     def work(db: Session) -> str:
-        values = {"name": name, "id": f"{threading.get_ident()}-{id(db)}"}
+        values = {"name": name, "id": str(next(numbers)) if (found := seen.get(db)) is None else found}
+        seen[db] = values["id"]
         db.execute(sa.text("INSERT INTO guest VALUES (:name, :id)"), values)
         return name
 
@@ -56,13 +63,15 @@ def test_who_comes_while_another_commits_shares_the_next_transaction(table: Data
         first = pool.submit(commit_together, table, "x", slow)
         assert began.wait(30)
         rest = [pool.submit(commit_together, table, "x", write(f"n{number:02}")) for number in range(12)]
-        time.sleep(0.3)
-        assert not any(one.done() for one in rest)
+        if table.is_sqlite:
+            time.sleep(0.3)
+            assert not any(one.done() for one in rest)
         go_on.set()
         assert [one.result(30) for one in rest] == [f"n{number:02}" for number in range(12)]
         assert first.result(30) == "slow"
     with table.read() as tx:
-        assert tx.scalar(sa.text("SELECT count(DISTINCT at_once) FROM guest")) == 2
+        transactions = tx.scalar(sa.text("SELECT count(DISTINCT at_once) FROM guest"))
+    assert transactions == 2 if table.is_sqlite else transactions > 2
     assert len(names(table)) == 13
 
 
@@ -76,7 +85,7 @@ def test_one_that_fails_fails_alone(table: Database) -> None:
     def come(number: int) -> Any:
         work = break_it if number % 10 == 3 else write(f"n{number:02}")
         try:
-            return commit_together(table, "x", work, order=f"{number:02}")
+            return commit_together(table, "x", work)
         except LookupError as error:
             return error
 
@@ -134,3 +143,4 @@ def test_many_are_served_in_several_transactions_of_a_bounded_size(table: Databa
         sizes = list(tx.scalars(sa.text("SELECT count(*) FROM guest GROUP BY at_once")))
     assert sum(sizes) == total
     assert max(sizes) <= MOST_TOGETHER
+    assert table.is_sqlite or max(sizes) == 1
