@@ -13,7 +13,7 @@ from clawhaven.metering.models import UsageHour
 from clawhaven.metering.prices import Cost
 from clawhaven.ports.upstream import Usage
 
-_KEY = ("instance_id", "hour", "model", "source")
+_KEY = ("instance_id", "hour_at", "model", "source")
 _SUMS = (
     "calls",
     "input_tokens",

@@ -172,13 +172,13 @@ _MESSAGES = Lookup(
 _TOKENS = Lookup(
     _HOURS.c.instance_id,
     sa.select(_HOURS.c.instance_id, sa.func.sum(_HOURS.c.weighted_tokens))
-    .where(_HOURS.c.hour > sa.bindparam("since", type_=_AT))
+    .where(_HOURS.c.hour_at > sa.bindparam("since", type_=_AT))
     .group_by(_HOURS.c.instance_id),
 )
 _SPENT = Lookup(
     _HOURS.c.instance_id,
     sa.select(_HOURS.c.instance_id, _HOURS.c.source, sa.func.sum(_HOURS.c.price_micros))
-    .where(_HOURS.c.hour >= sa.bindparam("since", type_=_AT))
+    .where(_HOURS.c.hour_at >= sa.bindparam("since", type_=_AT))
     .group_by(_HOURS.c.instance_id, _HOURS.c.source),
 )
 
@@ -195,7 +195,7 @@ def _account_spent(db: Session, account_id: str, now: datetime) -> int:
     """Charged today and held now, of all instances of an account."""
     hours, row = UsageHour, UsageRow
     spent = sa.select(sa.func.coalesce(sa.func.sum(hours.price_micros), 0)).where(
-        hours.account_id == account_id, hours.hour >= _midnight(now)
+        hours.account_id == account_id, hours.hour_at >= _midnight(now)
     )
     mine = sa.select(Grant.instance_id).where(Grant.account_id == account_id)
     held = sa.select(sa.func.coalesce(sa.func.sum(row.held_micros), 0)).where(
@@ -214,8 +214,8 @@ def _oldest_message(db: Session, instance_id: str, now: datetime) -> datetime | 
 
 def _oldest_hour(db: Session, instance_id: str, now: datetime) -> datetime | None:
     hours = UsageHour
-    query = sa.select(sa.func.min(hours.hour)).where(
-        hours.instance_id == instance_id, hours.hour > now - DAY, hours.weighted_tokens > 0
+    query = sa.select(sa.func.min(hours.hour_at)).where(
+        hours.instance_id == instance_id, hours.hour_at > now - DAY, hours.weighted_tokens > 0
     )
     return db.execute(query).scalar_one()
 

@@ -157,10 +157,10 @@ class UsageHour(Base):
     limits and charts need not read the calls. `weighted_tokens`: ten for each token, one for each read from a cache."""
 
     __tablename__ = "usage_hour"
-    __table_args__ = (sa.Index(None, "account_id", "hour"),)
+    __table_args__ = (sa.Index(None, "account_id", "hour_at"),)
 
     instance_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
-    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    hour_at: Mapped[datetime] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
     source: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
     account_id: Mapped[str] = mapped_column(sa.String(40))

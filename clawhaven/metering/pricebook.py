@@ -19,6 +19,9 @@ from clawhaven.metering.models import Grant
 from clawhaven.metering.pricefile import describe, restore
 from clawhaven.metering.rates import Price
 
+_AT_ONCE = 1_000
+"""Ids in one statement; engines limit its parameters."""
+
 
 class PriceRow(Base):
     """One price, as it was when a process first started with it. Rows are added and never changed."""
@@ -64,11 +67,14 @@ def set_markup(db: Session, instance_ids: Iterable[str], markup_percent: int, *,
 
     Calls under way keep the markup they were admitted with.
     """
-    changed = db.execute(
-        sa.update(Grant)
-        .where(Grant.instance_id.in_(list(instance_ids)), Grant.markup_percent != markup_percent)
-        .values(markup_percent=markup_percent, updated_at=now)
-        .returning(Grant.instance_id)
-        .execution_options(synchronize_session=False)
-    )
-    return len(changed.all())
+    changed, ids = 0, list(instance_ids)
+    for start in range(0, len(ids), _AT_ONCE):
+        found = db.execute(
+            sa.update(Grant)
+            .where(Grant.instance_id.in_(ids[start : start + _AT_ONCE]), Grant.markup_percent != markup_percent)
+            .values(markup_percent=markup_percent, updated_at=now)
+            .returning(Grant.instance_id)
+            .execution_options(synchronize_session=False)
+        )
+        changed += len(found.all())
+    return changed

@@ -185,7 +185,7 @@ def _spent_today(
     for start in range(0, len(ordered), 500):
         query = (
             sa.select(hours.account_id, hours.instance_id, sa.func.sum(hours.price_micros), sa.func.sum(is_automatic))
-            .where(hours.account_id.in_(ordered[start : start + 500]), hours.hour >= _midnight(now))
+            .where(hours.account_id.in_(ordered[start : start + 500]), hours.hour_at >= _midnight(now))
             .group_by(hours.account_id, hours.instance_id)
         )
         for account_id, instance_id, whole, part in db.execute(query):

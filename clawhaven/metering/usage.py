@@ -106,7 +106,7 @@ def usage_by(
         raise Invalid(f"Usage can be added up by {', '.join(WAYS)}, each once.", field="by", reason="unknown")
     is_whole = all(moment == hour_of(moment) for moment in (since, until))
     table: Any = UsageHour if is_whole else UsageRow
-    moment = UsageHour.hour if is_whole else UsageRow.started_at
+    moment = UsageHour.hour_at if is_whole else UsageRow.started_at
     where = [moment >= since, moment < until]
     where += [] if account_id is None else [table.account_id == account_id]
     where += [] if instance_id is None else [table.instance_id == instance_id]

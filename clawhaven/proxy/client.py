@@ -63,12 +63,14 @@ class HttpClient:
         head = _head(target, host, headers, len(body))
         connection = self._take_idle(place) or await self._connect(place)
         answer = HttpAnswer(self, connection, silence, longest)
+        has_begun = False
         try:
             connection.begin(answer, head, body)
             await answer.begun()
-        except BaseException:
-            answer.close()
-            raise
+            has_begun = True
+        finally:
+            if not has_begun:
+                answer.close()
         return answer
 
     def close(self) -> None:

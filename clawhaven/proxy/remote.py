@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from clawhaven.core.logs import get_logger
-from clawhaven.proxy.counter import MOST_AT_ONCE, Counter, CountingFailed, Flusher, Job
+from clawhaven.proxy.counter import MISTAKES, MOST_AT_ONCE, Counter, CountingFailed, Flusher, Job
 from clawhaven.proxy.messages import Frames, PriceMemory, read_jobs, read_results, write_jobs, write_results
 
 _READ_BYTES = 1 << 20
@@ -77,7 +77,7 @@ class CountingServer:
     def _run(self, batch: list[tuple[_Front, int, Job]]) -> None:
         try:
             results = self._counter.run([job for _, _, job in batch])
-        except Exception as error:  # a bug must not leave every call waiting for ever
+        except MISTAKES as error:  # a bug must not leave every call waiting for ever
             log.exception("batch_failed", jobs=len(batch))
             results = [CountingFailed(type(error).__name__)] * len(batch)
         by_front: dict[_Front, list[tuple[int, Any]]] = {}

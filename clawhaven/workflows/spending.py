@@ -155,7 +155,7 @@ def find_spikes(ctx: Context) -> int:
     sums = func.sum(hours.price_micros)
     for hour in (hour_of(now) - HOUR, hour_of(now)):
         with ctx.db.read() as db:
-            dear = select(hours.account_id, sums).where(hours.hour == hour).group_by(hours.account_id)
+            dear = select(hours.account_id, sums).where(hours.hour_at == hour).group_by(hours.account_id)
             found = {account_id: int(spent) for account_id, spent in db.execute(dear.having(sums > floor))}
             known = outbox.known(db, {_spike_key(account_id, hour) for account_id in found})
             found = {one: spent for one, spent in found.items() if _spike_key(one, hour) not in known}
@@ -189,8 +189,8 @@ def _usual(db: Session, account_id: str, hour: datetime) -> int:
     hours = UsageHour
     query = (
         select(func.sum(hours.price_micros))
-        .where(hours.account_id == account_id, hours.hour >= hour - WEEK, hours.hour < hour)
-        .group_by(hours.hour)
+        .where(hours.account_id == account_id, hours.hour_at >= hour - WEEK, hours.hour_at < hour)
+        .group_by(hours.hour_at)
     )
     return percentile_95([int(value) for value in db.scalars(query)], WEEK // HOUR)
 

@@ -13,7 +13,7 @@ from clawhaven.metering.models import UsageHour
 
 HOUR = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TABLE = table_of(UsageHour)
-KEY = ("instance_id", "hour", "model", "source")
+KEY = ("instance_id", "hour_at", "model", "source")
 SUMS = (
     "calls",
     "input_tokens",
@@ -27,18 +27,18 @@ SUMS = (
 ADD = InsertMany(TABLE, key=KEY, adds=SUMS)
 PUT = InsertMany(TABLE)
 MOVE = UpdateMany(
-    TABLE, where={"instance_id": "whose", "calls": "calls_before"}, values={"calls": "calls_now", "hour": "then"}
+    TABLE, where={"instance_id": "whose", "calls": "calls_before"}, values={"calls": "calls_now", "hour_at": "then"}
 )
 FIND = Lookup(
     TABLE.c.instance_id,
-    sa.select(TABLE.c.instance_id, TABLE.c.hour, TABLE.c.calls, TABLE.c.price_micros)
-    .where(TABLE.c.hour >= sa.bindparam("since", type_=TABLE.c.hour.type))
+    sa.select(TABLE.c.instance_id, TABLE.c.hour_at, TABLE.c.calls, TABLE.c.price_micros)
+    .where(TABLE.c.hour_at >= sa.bindparam("since", type_=TABLE.c.hour_at.type))
     .order_by(TABLE.c.instance_id),
 )
 
 
 def row(instance: str, calls: int = 1, hour: datetime = HOUR) -> dict[str, object]:
-    key = {"instance_id": instance, "hour": hour, "model": 'ein "Modell" %s ? :x', "source": "person"}
+    key = {"instance_id": instance, "hour_at": hour, "model": 'ein "Modell" %s ? :x', "source": "person"}
     return {**key, "account_id": "acc_1", **dict.fromkeys(SUMS, 2**40), "calls": calls}
 
 

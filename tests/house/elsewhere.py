@@ -30,8 +30,23 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "tests/metering/test_calls.py",
-        "a call goes through grant, limits and usage; they are tried with it",
-        "metering/grants.py metering/limits.py",
+        "a call goes through grant, limits, offers and usage; they are tried with it",
+        "metering/grants.py metering/limits.py metering/offers.py",
+    ),
+    (
+        "tests/metering/test_batches.py",
+        "sums that are written with the calls they sum up",
+        "metering/hours.py",
+    ),
+    (
+        "tests/proxy/test_client.py",
+        "what the client gives its callers",
+        "proxy/answering.py",
+    ),
+    (
+        "tests/proxy/test_processes.py",
+        "both ends of what runs between two processes",
+        "proxy/remote.py",
     ),
     (
         "tests/metering/test_prices.py",

@@ -103,8 +103,8 @@ def test_the_hours_add_up_to_the_calls(db: Database, give: Give) -> None:
     used = Usage(100, 10, cache_read_tokens=7, cache_write_5m_tokens=3, cache_write_1h_tokens=2)
     run(db, [], [Closing(call.id, used, 200) for call in calls], hours=3)
     with db.read() as tx:
-        hours = tx.query(metering.models.UsageHour).order_by(metering.models.UsageHour.hour).all()
-        assert [(one.hour - NOW, one.calls, one.source) for one in hours] == [
+        hours = tx.query(metering.models.UsageHour).order_by(metering.models.UsageHour.hour_at).all()
+        assert [(one.hour_at - NOW, one.calls, one.source) for one in hours] == [
             (timedelta(0), 4, "person"),
             (timedelta(hours=1), 1, "person"),
         ]

@@ -81,7 +81,8 @@ def test_a_markup_reaches_the_next_call_and_not_the_one_under_way(db: Database, 
 
     under_way = call()
     with db.tx() as tx:
-        assert pricebook.set_markup(tx, ["ins_1", "ins_2"], 300, now=NOW) == 1
+        many = [*(f"ins_{number}" for number in range(2, 2_500)), "ins_1"]
+        assert pricebook.set_markup(tx, many, 300, now=NOW) == 1
         assert pricebook.set_markup(tx, ["ins_1"], 300, now=NOW) == 0
         assert pricebook.set_markup(tx, [], 300, now=NOW) == 0
     charged = []

@@ -27,7 +27,7 @@ def pause(ctx: Context, owner: Owner, instance_id: str) -> Spending:
         db.add(
             UsageHour(
                 instance_id=instance_id,
-                hour=hour_of(now),
+                hour_at=hour_of(now),
                 model="m",
                 source="heartbeat",
                 account_id=owner.account.id,
@@ -94,3 +94,15 @@ def test_a_limit_is_set_and_lifted(mine: Visit, stranger: Visit, ctx: Context, o
     assert stranger.post(path, "/dashboard", limit="").status_code == 404
     assert mine.post(path, usage, limit="").status_code == 303
     assert day(ctx, live).limit_micros is None
+
+
+def test_the_usage_page_shows_what_goes_on_now(
+    mine: Visit, visit: Visit, ctx: Context, owner: Owner, live: str
+) -> None:
+    pause(ctx, owner, live)
+    for path in ("/usage", "/usage/live"):
+        shown = mine.get(path).text
+        assert "Calls under way" in shown
+        assert "$0.60" in shown
+    assert "<html" not in mine.get("/usage/live").text
+    assert visit.get("/usage/live").status_code in (303, 401)

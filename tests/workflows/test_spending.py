@@ -40,7 +40,7 @@ def use(scene: Scene, begun: Begun, dollars: float, source: Source = Source.PERS
         db.merge(
             UsageHour(
                 instance_id=begun.instance.id,
-                hour=hour_of(scene.ctx.clock.now()) - hours_ago * HOUR,
+                hour_at=hour_of(scene.ctx.clock.now()) - hours_ago * HOUR,
                 model="m",
                 source=source.value,
                 account_id=begun.owner.account.id,

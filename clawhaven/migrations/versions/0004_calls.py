@@ -55,14 +55,14 @@ def upgrade() -> None:
     op.create_table(
         "usage_hour",
         sa.Column("instance_id", sa.String(length=40), nullable=False),
-        sa.Column("hour", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("hour_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("model", sa.String(length=100), nullable=False),
         sa.Column("source", sa.String(length=16), nullable=False),
         sa.Column("account_id", sa.String(length=40), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _SUMS),
-        sa.PrimaryKeyConstraint("instance_id", "hour", "model", "source", name=op.f("pk_usage_hour")),
+        sa.PrimaryKeyConstraint("instance_id", "hour_at", "model", "source", name=op.f("pk_usage_hour")),
     )
-    op.create_index(op.f("ix_usage_hour_account_id_hour"), "usage_hour", ["account_id", "hour"])
+    op.create_index(op.f("ix_usage_hour_account_id_hour_at"), "usage_hour", ["account_id", "hour_at"])
     with op.batch_alter_table("model_grant") as table:
         for name in ("spend_per_day_micros", "account_spend_per_day_micros", "automatic_per_day_micros"):
             table.add_column(sa.Column(name, sa.BigInteger(), nullable=True))
@@ -117,7 +117,7 @@ def _move_holds() -> None:
     key = [_USAGE.c.instance_id, hour.label("begins"), _USAGE.c.model, _USAGE.c.source, _USAGE.c.account_id]
     sums = [sa.func.count(), *(sa.func.sum(amount) for amount in amounts.values())]
     used = sa.select(*key, *sums).where(_USAGE.c.state == "closed").group_by(*key)
-    names = ["instance_id", "hour", "model", "source", "account_id", "calls", *amounts]
+    names = ["instance_id", "hour_at", "model", "source", "account_id", "calls", *amounts]
     op.execute(sa.insert(sa.table("usage_hour", *map(sa.column, names))).from_select(names, used))
 
 
