@@ -31,7 +31,7 @@ def main() -> int:
     """Print it; the exit code."""
     try:
         providers = import_module("genai_prices.data").providers
-        found = {"version": version("genai-prices"), "providers": []}
+        found: dict[str, Any] = {"version": version("genai-prices"), "providers": []}
     except (ModuleNotFoundError, PackageNotFoundError):
         return 3
     found["providers"] = [
