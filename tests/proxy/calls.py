@@ -31,7 +31,8 @@ class Weather(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class Case:
-    """One way to call. `answer`: what the vendor says; `bills`: whether it is charged for."""
+    """One way to call. `answer`: what the vendor says; `bills`: what it is charged for; `shown`: what
+    clients see, where it is less."""
 
     name: str
     client: type[Any]
@@ -40,6 +41,7 @@ class Case:
     kind: str = "application/json"
     path: str = ""
     bills: tuple[int, ...] | None = None
+    shown: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +60,7 @@ def gpt(name: str, call: Callable[[Any], Any], answer: bytes | Recorded, **more:
 
 def _case(name: str, client: Any, call: Any, answer: bytes | Recorded, path: str, more: dict[str, Any]) -> Case:
     if isinstance(answer, Recorded):
-        given = {"answer": answer.content, "kind": answer.kind, "bills": answer.figures}
+        given = {"answer": answer.content, "kind": answer.kind, "bills": answer.figures, "shown": answer.shown}
     else:
         given = {"answer": answer, "bills": None}
     return Case(name, client, call, **{"path": path, **given, **more})
@@ -156,14 +158,13 @@ CASES = [
     claude(
         "beta",
         lambda c: c.beta.messages.create(**ASK, betas=["context-1m-2026-08-07", "other-2026-01-01"]),
-        path="/v1/messages?beta=true",
     ),
-    claude("a beta stream", beta_final_message, STREAM, path="/v1/messages?beta=true"),
+    claude("a beta stream", beta_final_message, STREAM),
     claude(
         "beta counting",
         lambda c: c.beta.messages.count_tokens(model=CLAUDE, messages=HELLO),
         js({"input_tokens": 17}),
-        path="/v1/messages/count_tokens?beta=true",
+        path="/v1/messages/count_tokens",
     ),
     gpt("a completion", lambda c: c.chat.completions.create(**SAY), CHAT),
     gpt("its id", lambda c: c.chat.completions.create(**SAY)._request_id, CHAT, headers=IDS),
@@ -225,7 +226,7 @@ CASES = [
     ),
 ]
 
-MESSAGE, MESSAGE_STREAM, COMPLETION, COMPLETION_STREAM, ANSWER = (
+MESSAGE, MESSAGE_STREAM, COMPLETION, COMPLETION_STREAM, ANSWER, RESPONSE_STREAM = (
     next(case for case in CASES if (case.client, case.name) == wanted)
     for wanted in (
         (anthropic.Anthropic, "a message"),
@@ -233,5 +234,6 @@ MESSAGE, MESSAGE_STREAM, COMPLETION, COMPLETION_STREAM, ANSWER = (
         (openai.OpenAI, "a completion"),
         (openai.OpenAI, "a stream"),
         (openai.OpenAI, "a response"),
+        (openai.OpenAI, "a response as a stream"),
     )
 )
