@@ -14,6 +14,10 @@ from typing import Any
 from clawhaven.ports.upstream import VendorDay
 
 MICROS = Decimal(1_000_000)
+MOST_DIGITS = 15
+MOST = 10**18
+"""What is larger is a mistake, and no database would take it."""
+
 ALL_MODELS = "*"
 """The model of a line that is about all of them."""
 
@@ -37,6 +41,8 @@ class Sums:
         """Every day and model; costs rounded to the micro-dollar. Raises ValueError when there is none."""
         if not self._found:
             raise ValueError("there is no usage in it")
+        if any(abs(value) > MOST for figures in self._found.values() for value in figures.values()):
+            raise ValueError("a figure in it is too large")
         return [
             VendorDay(day, model, **{name: int(value.to_integral_value()) for name, value in figures.items()})
             for (day, model), figures in sorted(self._found.items())
@@ -62,7 +68,7 @@ def day_of(row: Row, *names: str) -> str:
     """The day of a line: an ISO date or time, or Unix seconds, in the first of these columns that has one."""
     value = next((row[name] for name in ("begin", *names) if row.get(name) not in (None, "")), None)
     text = str(value)
-    if isinstance(value, int) or text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= 11:
         return datetime.fromtimestamp(int(text), UTC).date().isoformat()
     found = _DAY.match(text)
     if not found:
@@ -85,7 +91,7 @@ def number(row: Row, name: str) -> Decimal:
         found = Decimal(str(value).strip() or 0) if value is not None else Decimal(0)
     except InvalidOperation:
         found = Decimal("nan")
-    if not found.is_finite():
+    if not found.is_finite() or found.adjusted() > MOST_DIGITS:
         raise ValueError(f"{name} is {str(value)[:40]!r}, which is no number")
     return found
 

@@ -203,6 +203,14 @@ def test_other_currencies_are_refused() -> None:
         openai_export.read_export(OPENAI_COST_CSV.replace(",usd,", ",eur,"))
 
 
+def test_no_figure_is_too_large_for_the_books() -> None:
+    large = OPENAI_COST_CSV.replace("0.25", "99999999999999")
+    with pytest.raises(ValueError, match="too large"):
+        openai_export.read_export(large)
+    with pytest.raises(ValueError, match="is no day"):
+        openai_export.read_export(OPENAI_COST_CSV.replace("1795132800", "9" * 40).replace("2026-11-20T00", "x"))
+
+
 def test_parts() -> None:
     assert day_of({"a": "", "b": 1795132800}, "a", "b") == "2026-11-20"
     assert number({"x": " 1.50 "}, "x") == number({"x": "1.5"}, "x")
