@@ -37,7 +37,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     given = parser.parse_args(arguments)
     worlds = -(-given.histories // given.customers)
-    began, totals, workflows, wrong = time.monotonic(), Counter[str](), Counter[str](), list[int]()
+    began, totals, workflows, done, wrong = (
+        time.monotonic(),
+        Counter[str](),
+        Counter[str](),
+        Counter[str](),
+        list[int](),
+    )
     with _databases(given.database) as databases:
         for seed in range(given.seed, given.seed + worlds):
             with databases.settings() as settings:
@@ -45,6 +51,7 @@ def main(arguments: list[str]) -> int:
             totals += Counter(worlds=1, histories=given.customers, deeds=tale.deeds, events=tale.events)
             totals["kills"] += tale.deaths.total()
             workflows += tale.workflows
+            done += tale.done
             if tale.lies:
                 wrong.append(seed)
                 print("\n".join([f"seed {seed}:", *tale.told, "", *tale.lies]), flush=True)
@@ -55,6 +62,7 @@ def main(arguments: list[str]) -> int:
         "database": given.database,
         **totals,
         "workflows": workflows.total(),
+        "done": dict(done.most_common()),
         "seconds": round(seconds, 1),
         "histories_per_second": round(totals["histories"] / seconds, 2),
         "wrong_seeds": wrong,

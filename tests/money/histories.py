@@ -36,6 +36,7 @@ class Tale:
     events: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
     workflows: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
 
 
 def tell(settings: Settings, seed: int, customers: int = 10, deeds: int = 15) -> Tale:
@@ -55,7 +56,7 @@ def tell(settings: Settings, seed: int, customers: int = 10, deeds: int = 15) ->
             tale.told = world.told
             raise AssertionError(f"seed {seed}:\n" + "\n".join(world.told)) from problem
         tale.told, tale.deaths, tale.workflows = world.told, world.fate.deaths, world.hands.done
-        tale.deeds, tale.events = world.actions, world.events
+        tale.deeds, tale.events, tale.done = world.actions, world.events, world.done
     return tale
 
 

@@ -54,18 +54,23 @@ class Customer:
     def __init__(self, world: World, number: int) -> None:
         self.world, self.email = world, f"c{number}@example.com"
         self.calls: list[str] = []
-        self._count = 0
+        self._count, self._deed = 0, ""
 
     def act(self) -> None:
         """One thing happens to this customer."""
         view = self._look()
         self.world.actions += 1
         if view is None:
+            self._deed = "sign_up"
             self.sign_up()
             return
         has_one = any(one.state in (State.PROVISIONING, State.ACTIVE, State.SUSPENDED) for one in view.instances)
         deeds = DEEDS if has_one or self.world.random.random() < 0.3 else BEGINNINGS
-        self.world.random.choices([one for one, _ in deeds], [weight for _, weight in deeds])[0](self, view)
+        if _without_plan(view) and self.world.random.random() < 0.5:
+            deeds = [(Customer.reactivate, 1)]
+        deed = self.world.random.choices([one for one, _ in deeds], [weight for _, weight in deeds])[0]
+        self._deed = deed.__name__
+        deed(self, view)
 
     def _look(self) -> View | None:
         with self.world.ctx.db.read() as db:
@@ -83,9 +88,13 @@ class Customer:
         except AppError as refusal:
             self.world.say(f"{self.email} {what}: refused, {refusal.message}")
         else:
-            self.world.say(f"{self.email} {what}")
+            self._succeed(what)
             return done
         return None
+
+    def _succeed(self, what: str) -> None:
+        self.world.done[self._deed] += 1
+        self.world.say(f"{self.email} {what}")
 
     def _at_vendor(self, what: str, call: Callable[[], Any]) -> None:
         """On the vendor's own pages."""
@@ -94,7 +103,7 @@ class Customer:
         except ProviderError as refusal:
             self.world.say(f"{self.email} {what}: the vendor says {refusal.code}")
         else:
-            self.world.say(f"{self.email} {what}")
+            self._succeed(what)
 
     def _form(self, plan_id: str, coupon: str = "") -> Form:
         self._count += 1
@@ -134,7 +143,7 @@ class Customer:
         card: Card = self.world.random.choices(CARDS, [3, 2, 1])[0]
         with self.world.vendor._inside() as desk:
             save_card(desk.db, row[0]["reference"], card)
-        self.world.say(f"{self.email} has a card that {card}")
+        self._succeed(f"has a card that {card}")
 
     def pay_owed(self, view: View) -> None:
         if one := self._pick([one for one in view.subscriptions if one.state != "canceled"]):
@@ -157,9 +166,14 @@ class Customer:
             mine = view.owner.account.id
             self._do("takes the cancellation back", lambda: plan.undo(self.world.ctx, mine, one.id, f"user:{mine}"))
 
+    def be_ended(self, view: View) -> None:
+        """The operator ends a subscription on the vendor's own site, at once."""
+        if one := self._pick([one for one in view.subscriptions if one.state != "canceled"]):
+            self._at_vendor("is ended by hand", lambda: self.world.vendor.end(one.reference))
+
     def reactivate(self, view: View) -> None:
         down = [one for one in view.instances if one.state == State.SUSPENDED]
-        if one := self._pick(down):
+        if one := self._pick(_without_plan(view) or down):
             to = self._pick(["", *PLANS])
             self._do(f"reactivates {one.id} {to}", lambda: plan.reactivate(self.world.ctx, view.owner, one.id, to))
 
@@ -279,12 +293,15 @@ class Customer:
             grants = [grant for one in active if (grant := metering.grant_of(db, one.id)) is not None]
         openings = [Opening(self._ask(), grant.key_hash, ("sandbox",)) for grant in grants for _ in range(3)]
         closings = [Closing(call_id, self._usage()) for call_id in self.calls]
-        what = f"ends {len(closings)} calls and begins {len(openings)}"
-        done = self._do(what, self._in_tx(lambda db: run_batch(db, openings, closings, now=now)))
-        if done is not None:
+
+        def run() -> None:
+            with world.ctx.db.tx() as db:
+                done = run_batch(db, openings, closings, now=now)
             self.calls = [one.id for one in done.opened if isinstance(one, OpenCall)]
             if any(isinstance(one, PaymentRequired) for one in done.opened):
                 note_refusal(world, view.owner.account.id)
+
+        self._do(f"ends {len(closings)} calls and begins {len(openings)}", run)
 
     def _ask(self) -> Ask:
         return Ask("sandbox-1", "anthropic-messages", self.world.random.randint(0, 150_000), 4_000, Source.PERSON)
@@ -337,6 +354,12 @@ def note_refusal(world: World, account_id: str) -> None:
         wallet.mark_refused(db, account_id, world.now)
 
 
+def _without_plan(view: View) -> list[Instance]:
+    """Assistants that are down because their subscription ended."""
+    ended = {one.instance_id for one in view.subscriptions if one.state == "canceled"}
+    return [one for one in view.instances if one.state == State.SUSPENDED and one.id in ended]
+
+
 def _rows(db: Session, table: Any, owner: Owner) -> list[Any]:
     return list(
         db.scalars(select(table).where(table.account_id == owner.account.id).order_by(table.created_at, table.id))
@@ -347,13 +370,14 @@ DEEDS: list[tuple[Callable[[Customer, View], None], int]] = [
     (Customer.visit_page, 14),
     (Customer.call_model, 18),
     (Customer.call_often, 3),
-    (Customer.give_key, 4),
+    (Customer.give_key, 5),
     (Customer.top_up, 8),
     (Customer.change_card, 5),
     (Customer.pay_owed, 4),
     (Customer.change_plan, 6),
-    (Customer.cancel, 4),
-    (Customer.undo, 3),
+    (Customer.cancel, 5),
+    (Customer.undo, 4),
+    (Customer.be_ended, 3),
     (Customer.reactivate, 5),
     (Customer.add, 4),
     (Customer.delete, 1),
@@ -361,10 +385,12 @@ DEEDS: list[tuple[Callable[[Customer, View], None], int]] = [
     (Customer.set_auto, 3),
     (Customer.redeem, 2),
     (Customer.be_given, 3),
-    (Customer.be_refunded, 3),
-    (Customer.lose_refund, 1),
+    (Customer.be_refunded, 5),
+    (Customer.lose_refund, 5),
     (Customer.dispute, 2),
 ]
 
 BEGINNINGS: list[tuple[Callable[[Customer, View], None], int]] = [(Customer.visit_page, 8), (Customer.add, 2)]
 """Of somebody who has no assistant yet, or none any more."""
+
+EVERY_DEED = frozenset({"sign_up", *(deed.__name__ for deed, _ in DEEDS)})

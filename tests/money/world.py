@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,8 @@ class World:
         self.hands = Hands(self.ctx, self.fate, random, patch)
         self.told: list[str] = []
         self.events = self.actions = 0
+        self.done: Counter[str] = Counter()
+        """Deeds that were not refused."""
 
     @property
     def now(self) -> datetime:
