@@ -129,16 +129,17 @@ def leaks(content: bytes, secrets: dict[str, str]) -> set[str]:
     return {name for name, secret in secrets.items() if any(form in content for form in forms_of(secret))}
 
 
-def sign_in_again(demo: Demo, email: str) -> tuple[str, str]:
-    """The link's token from the mail, and the session it opens."""
+def sign_in_again(demo: Demo, email: str, session: str) -> tuple[str, str]:
+    """The link's token from the mail, and the session it opens in the browser that holds `session`: there the bot
+    stays."""
     assert demo.http.post("/api/auth/link", json={"email": email}).status_code == 202
     mail = demo.data / "mail.log"
     found = demo.wait(lambda: re.findall(r"/sign-in/([A-Za-z0-9_-]{20,})", mail.read_text()), "the mail")
     token = found[-1]
     page = demo.http.get(f"/sign-in/{token}")
     assert page.status_code == 200
-    with httpx2.Client(base_url=str(demo.http.base_url)) as fresh:
-        opened = fresh.post("/api/auth/link/redeem", json={"token": token})
+    with httpx2.Client(base_url=str(demo.http.base_url), cookies={"clawhaven_session": session}) as same:
+        opened = same.post("/api/auth/link/redeem", json={"token": token})
         assert opened.status_code == 200, opened.text
         return token, opened.cookies["clawhaven_session"]
 
@@ -163,7 +164,7 @@ def test_secrets_stay_where_they_belong(demo: Demo, telegram: TelegramServer, wa
     ada = demo.join("ada@example.com", telegram_bot_token=BOT_TOKEN)
     ada.pay()
     ada.wait_for("active")
-    link, session = sign_in_again(demo, "ada@example.com")
+    link, session = sign_in_again(demo, "ada@example.com", ada.session)
     first_session, ada.session = ada.session, session  # which the link has ended
     key = ada.request("POST", "/api/auth/keys", json={"name": "script"}).json()["key"]
     claim_url = ada.get(f"{ada.path}/channels")["items"][0]["claim_url"]
