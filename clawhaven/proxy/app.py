@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import MutableMapping
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from clawhaven.proxy.answers import Reply
 from clawhaven.proxy.counter import CountingFailed, Counts
 from clawhaven.proxy.desk import Desk, ProxyContext
 from clawhaven.proxy.exchange import PASSED_BACK, Exchange, Receive, Send
+from clawhaven.proxy.metrics import METER
 from clawhaven.proxy.refusals import own_key_refused, refusal
 from clawhaven.proxy.request import BadBody, Facts, read_facts
 from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
@@ -27,6 +29,9 @@ from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
 Scope = MutableMapping[str, Any]
 
 CLOSE_SECONDS = 10.0
+GONE = 499
+"""Counted for a client that left before it was answered."""
+
 MAX_BODY_BYTES = 32 * 1024 * 1024
 ROUTES = {
     "/v1/messages": Dialect.ANTHROPIC_MESSAGES,
@@ -67,6 +72,7 @@ class ProxyApp:
         self._desk = Desk(ctx, counter)
         self._vendors = VendorClient(ctx.settings)
         self._calls: set[asyncio.Task[Any]] = set()
+        METER.share(ctx.settings.data_dir)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -109,20 +115,24 @@ class ProxyApp:
         elif method != ("GET" if dialect is Dialect.MODELS else "POST"):
             await _reply(send, answers.error(shape, 405, f"{method} is not possible here."))
         else:
-            has_started = False
+            begun, first_byte, status = time.perf_counter(), None, GONE
+            METER.begin()
 
             async def tracked(message: MutableMapping[str, Any]) -> None:
-                nonlocal has_started
-                has_started = True
+                nonlocal first_byte, status
+                if first_byte is None:
+                    first_byte, status = time.perf_counter() - begun, message["status"]
                 await send(message)
 
             try:
                 await self._serve(scope, receive, tracked, dialect, shape, headers)
             except (DBAPIError, CountingFailed) as error:
                 log.error("not_counted", path=path, reason=str(error)[:200])
-                if has_started:
+                if first_byte is not None:
                     raise  # The server cuts the connection: an answer that could not be settled is not completed.
-                await _reply(send, answers.error(shape, 529, OVERLOADED, retry_after=5))
+                await _reply(tracked, answers.error(shape, 529, OVERLOADED, retry_after=5))
+            finally:
+                METER.end(dialect.value, status, time.perf_counter() - begun, first_byte)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, shape: Dialect, headers: dict[str, str]
@@ -176,6 +186,7 @@ class ProxyApp:
             self._check_endpoint(dialect, facts.call.model)
             call = await self._desk.admit(grant, facts.ask)
         except AppError as problem:
+            METER.refuse(dialect.value, problem.error_code)
             await _reply(send, refusal(problem, dialect, facts, base_url))
             return
         except BadBody as problem:

@@ -14,17 +14,22 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from clawhaven import metering
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
 from clawhaven.core.logs import get_logger
+from clawhaven.core.settings import Settings
 from clawhaven.metering import Closing, Opening, PriceTable
+from clawhaven.proxy.metrics import METER
 
 MOST_AT_ONCE = 256
 """Calls in one transaction."""
+
+MISTAKES = (SQLAlchemyError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a bug in counting may raise."""
 
 FLUSH_SECONDS = 0.05
 """How long a settled call may wait for the disk, where commits do not wait for it themselves."""
@@ -37,6 +42,10 @@ Done = Callable[[Any], None]
 
 class CounterContext(Protocol):
     """What counting needs."""
+
+    @property
+    def settings(self) -> Settings:
+        """The product's settings."""
 
     @property
     def db(self) -> Database:
@@ -74,8 +83,8 @@ class _Waiting:
 class Counter:
     """Opens and closes calls in common transactions."""
 
-    def __init__(self, ctx: CounterContext, *, waits_for_disk: bool = False) -> None:
-        self._ctx, self._waits = ctx, waits_for_disk
+    def __init__(self, ctx: CounterContext) -> None:
+        self._ctx, self._waits = ctx, ctx.settings.proxy_waits_for_disk
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """The result of each job: an OpenCall or ClosedCall, or the exception that tells why not.
@@ -99,8 +108,10 @@ class Counter:
     def _together(self, jobs: Sequence[Job]) -> list[Any]:
         openings = [job for job in jobs if isinstance(job, Opening)]
         closings = [job for job in jobs if isinstance(job, Closing)]
+        begun = time.perf_counter()
         with self._ctx.db.tx(is_urgent=True) if self._waits else self._ctx.db.hurried_tx() as db:
             outcome = self._count(db, openings, closings)
+        METER.batch(len(jobs), time.perf_counter() - begun)
         opened, closed = iter(outcome.opened), iter(outcome.closed)
         return [next(opened) if isinstance(job, Opening) else next(closed) for job in jobs]
 
@@ -172,7 +183,7 @@ class CounterThread:
                 continue
             try:
                 results = self._counter.run([one.job for one in waiting])
-            except Exception as error:  # a bug must not leave every call of this process waiting for ever
+            except MISTAKES as error:  # a bug must not leave every call of this process waiting for ever
                 log.exception("batch_failed", jobs=len(waiting))
                 results = [CountingFailed(type(error).__name__)] * len(waiting)
             _deliver(waiting, results)
@@ -199,7 +210,7 @@ def count_in_a_thread(ctx: CounterContext) -> CounterThread:
 
 def flusher_of(ctx: CounterContext) -> Flusher | None:
     """What flushes this installation's commits; None where the database does it by itself."""
-    return Flusher(ctx.db.flush) if ctx.db.is_sqlite else None
+    return Flusher(ctx.db.flush) if ctx.db.is_sqlite and not ctx.settings.proxy_waits_for_disk else None
 
 
 def _failed(error: DBAPIError) -> CountingFailed:

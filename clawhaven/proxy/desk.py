@@ -15,13 +15,15 @@ from clawhaven import metering
 from clawhaven.billing import wallet
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
-from clawhaven.core.errors import PaymentRequired, Unauthorized
+from clawhaven.core.errors import PaymentRequired, RateLimited, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
 from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, PriceTable
+from clawhaven.metering.spending import MONEY_LIMITS, note_reached
 from clawhaven.ports.upstream import Dialect, OutRequest, Upstream, Usage, UsageReader
 from clawhaven.proxy.counter import Counts, count_in_a_thread
+from clawhaven.proxy.metrics import METER
 
 DATABASE_THREADS = 4
 KNOWN_SECONDS = 5.0
@@ -89,6 +91,7 @@ class Desk:
         self._counter = counter or count_in_a_thread(ctx)
         self._verbs: dict[str, Verbs] = {}
         self._known: dict[str, tuple[float, Grant]] = {}
+        self._told: set[tuple[str, str, str]] = set()
 
     async def recognise(self, key_hash: str, instance_id: str | None) -> Grant:
         """The grant behind a key as it was a few seconds ago: enough to read a request, not to serve it.
@@ -129,6 +132,9 @@ class Desk:
         except PaymentRequired:
             await self._run(lambda: self._note_refusal(grant))
             raise
+        except RateLimited as refusal:
+            await self._note_limit(grant, refusal.error_code)
+            raise
         return opened
 
     async def settle(
@@ -136,6 +142,7 @@ class Desk:
     ) -> ClosedCall:
         """Close the call. Once begun it is carried through, also when the task that waits for it is cancelled."""
         closed: ClosedCall = await asyncio.shield(self._counter.do(Closing(call_id, usage, http_status, error)))
+        METER.settle(usage, closed)
         return closed
 
     def offered(self, grant: Grant) -> list[Price]:
@@ -171,6 +178,26 @@ class Desk:
         """Let running transactions end and stop the threads."""
         self._counter.close()
         self._threads.shutdown()
+
+    async def _note_limit(self, grant: Grant, limit: str) -> None:
+        """A limit of money a day refused a call: its customer will be told. Written once a day and process."""
+        now = self._ctx.clock.now()
+        mark = (grant.instance_id, limit, now.date().isoformat())
+        if limit not in MONEY_LIMITS or mark in self._told:
+            return
+
+        def note() -> None:
+            with self._ctx.db.tx() as db:
+                note_reached(db, grant, limit, now)
+
+        if len(self._told) >= MOST_KNOWN:
+            self._told.clear()
+        self._told.add(mark)
+        try:
+            await self._run(note)
+        except SQLAlchemyError:
+            self._told.discard(mark)
+            log.exception("limit_not_noted", instance=grant.instance_id, limit=limit)
 
     def _note_refusal(self, grant: Grant) -> None:
         """For want of credit: the wallet's rules want to know. Noted once, so that refusals cost one read each.

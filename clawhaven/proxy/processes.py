@@ -19,6 +19,7 @@ from clawhaven.core.logs import get_logger
 from clawhaven.proxy.app import create_app
 from clawhaven.proxy.counter import Counter, flusher_of
 from clawhaven.proxy.desk import ProxyContext
+from clawhaven.proxy.metrics import METER
 from clawhaven.proxy.remote import CountingServer, RemoteCounter
 
 Build = Callable[[], ProxyContext]
@@ -34,6 +35,7 @@ def serve(build: Build, host: str, port: int, fronts: int, *, is_ready: Callable
     """
     listener = _listen(host, port)
     ctx = build()
+    METER.share(ctx.settings.data_dir)
     flusher = flusher_of(ctx)
     server = CountingServer(Counter(ctx), flusher)
     pairs = [socket.socketpair() for _ in range(fronts)]
