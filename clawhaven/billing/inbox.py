@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,12 @@ from clawhaven.billing import patience
 from clawhaven.billing.models import InboxEvent
 from clawhaven.core.ids import new_id
 from clawhaven.ports.payments import PaymentEvent
+
+_TABLE = cast(Table, InboxEvent.__table__)
+_ONCE = {
+    name: dialect.insert(_TABLE).on_conflict_do_nothing(index_elements=["provider", "event_id"]).returning(_TABLE.c.id)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
 
 def is_known(db: Session, provider: str, event_id: str) -> bool:
@@ -39,10 +46,9 @@ def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: da
         vendor_created_at=event.created_at,
         received_at=now,
     )
-    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
-    values = {column.key: getattr(row, column.key) for column in InboxEvent.__table__.columns}
-    once = insert(InboxEvent).values(values).on_conflict_do_nothing(index_elements=["provider", "event_id"])
-    return row if db.execute(once.returning(InboxEvent.id)).first() is not None else None
+    values = {column.key: getattr(row, column.key) for column in _TABLE.columns}
+    done = db.connection().execute(_ONCE[db.get_bind().dialect.name], values)
+    return row if done.first() is not None else None
 
 
 def close(db: Session, row_id: str, state: str, note: str, now: datetime) -> None:
