@@ -128,6 +128,13 @@ def test_one_hour_cache_writes_are_told_apart_and_unknown_ones_count_as_short():
     assert found == Usage(1, 1, 0, 200, 300)
 
 
+def test_spoken_tokens_are_told_apart():
+    usage = {"prompt_tokens": 90, "completion_tokens": 30, "prompt_tokens_details": {"audio_tokens": 60}}
+    body = json.dumps({"usage": {**usage, "completion_tokens_details": {"audio_tokens": 20}}}).encode()
+    read = fed(vendor_for(Dialect.OPENAI_CHAT).reader(Dialect.OPENAI_CHAT, False), body).usage()
+    assert read == Usage(90, 30, input_audio_tokens=60, output_audio_tokens=20)
+
+
 def test_cache_figures_larger_than_the_input_do_not_go_below_zero():
     usage = {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}}
     assert fed(vendor_for(CHAT).reader(CHAT, False), json.dumps({"usage": usage}).encode()).usage() == Usage(0, 1, 5)
