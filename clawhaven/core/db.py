@@ -238,15 +238,21 @@ class Database:
         Only a failure of the machine itself can lose it, for the moment until `flush` (SQLite) or until PostgreSQL's
         WAL writer has been by (at most three times wal_writer_delay, 0.6 s).
         """
+        # Each thread keeps its connection: taking one and giving it back costs as much as a small transaction.
+        kept: sa.Connection | None = getattr(self._own, "connection", None)
+        connection = kept if kept is not None and not kept.closed else self._eager.connect()
+        self._own.connection = connection
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            # Each thread keeps its connection: taking one and giving it back costs as much as a small transaction.
-            connection = getattr(self._own, "connection", None)
-            if connection is None or connection.closed:
-                connection = self._own.connection = self._eager.connect()
             with connection.begin(), Session(connection, expire_on_commit=False) as session:
                 yield session
                 session.flush()
+        except sa.exc.DBAPIError:
+            # Whether the server is gone or only refused something: the next transaction has a fresh connection.
+            self._own.connection = None
+            connection.invalidate()
+            connection.close()
+            raise
         finally:
             _open_transactions.reset(token)
 

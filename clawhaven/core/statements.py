@@ -6,12 +6,14 @@ takes many rows one by one in a prepared statement, PostgreSQL takes them as one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -34,15 +36,12 @@ class Many:
             names = tuple(rows[0])
             statement = self._for_json(names) if dialect.name == "postgresql" else self._for_each(names)
             compiled = self._ready[dialect.name] = _Compiled(statement, dialect, names)
-        cursor = connection.cursor()
-        try:
+        with _cursor(dialect, connection, compiled.text) as cursor:
             if dialect.name == "postgresql":
                 cursor.execute(compiled.text, {_ROWS: msgspec.json.encode(rows).decode()})
             else:
                 cursor.executemany(compiled.text, [compiled.values(row) for row in rows])
             return int(cursor.rowcount)
-        finally:
-            cursor.close()
 
     def _for_each(self, names: Sequence[str]) -> Any:
         """The statement for one row, whose bound parameters are its names."""
@@ -135,12 +134,9 @@ class Lookup:
             else:
                 is_wanted = self._column == sa.any_(sa.bindparam(_KEYS, type_=sa.ARRAY(sa.String())))
             compiled = self._ready[dialect.name, length] = _Compiled(self._select.where(is_wanted), dialect, None)
-        cursor = connection.cursor()
-        try:
+        with _cursor(dialect, connection, compiled.text) as cursor:
             cursor.execute(compiled.text, compiled.values(given))
             return compiled.results(cursor.fetchall())
-        finally:
-            cursor.close()
 
 
 class _Compiled:
@@ -183,6 +179,19 @@ def _recordset(columns: Mapping[str, sa.Column[Any]]) -> Any:
     typed = [sa.column(name, column.type) for name, column in columns.items()]
     rows = sa.cast(sa.bindparam(_ROWS, type_=sa.Text()), sa.JSON())
     return sa.func.json_to_recordset(rows).table_valued(*typed).render_derived(name="given", with_types=True)
+
+
+@contextmanager
+def _cursor(dialect: sa.Dialect, connection: Any, text: str) -> Iterator[Any]:
+    """A cursor of the driver, whose errors are SQLAlchemy's as they are everywhere else."""
+    driver = dialect.loaded_dbapi
+    cursor = connection.cursor()
+    try:
+        yield cursor
+    except driver.Error as error:
+        raise DBAPIError.instance(text, None, error, driver.Error, dialect=dialect) from error
+    finally:
+        cursor.close()
 
 
 def _driver(db: Session) -> tuple[sa.Dialect, Any]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from clawhaven.core.db import Database, table_of
 from clawhaven.core.statements import InsertMany, Lookup, UpdateMany
@@ -79,8 +80,14 @@ def test_only_rows_that_are_as_expected_are_changed_and_counted(db: Database) ->
         assert [(one[1], one[2]) for one in found] == [(later, 100), (later, 101), (later, 102), (HOUR, 3)]
 
 
-def test_what_the_database_refuses_is_an_error_and_nothing_of_it_stays(db: Database) -> None:
-    with pytest.raises(Exception, match=r"(?i)unique"), db.tx() as tx:
+def test_what_the_database_refuses_is_its_usual_error_and_nothing_of_it_stays(db: Database) -> None:
+    with pytest.raises(IntegrityError, match=r"(?i)unique"), db.tx() as tx:
         PUT.run(tx, [row("ins_1"), row("ins_1")])
+    with pytest.raises(DBAPIError), db.hurried_tx() as tx:
+        Lookup(TABLE.c.instance_id, sa.select(sa.column("no_such_column")).select_from(TABLE)).fetch(tx, ["x"])
+    with db.hurried_tx() as tx:
+        PUT.run(tx, [row("ins_2")])
+    with db.read() as tx:
+        assert len(FIND.fetch(tx, ["ins_2"], since=HOUR)) == 1
     with db.read() as tx:
         assert FIND.fetch(tx, ["ins_1"], since=HOUR) == []
