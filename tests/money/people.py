@@ -68,6 +68,8 @@ class Customer:
         deeds = DEEDS if has_one or self.world.random.random() < 0.3 else BEGINNINGS
         if _without_plan(view) and self.world.random.random() < 0.5:
             deeds = [(Customer.reactivate, 1)]
+        elif any(one.is_ending for one in view.subscriptions) and self.world.random.random() < 0.25:
+            deeds = [(Customer.undo, 1)]
         deed = self.world.random.choices([one for one, _ in deeds], [weight for _, weight in deeds])[0]
         self._deed = deed.__name__
         deed(self, view)
