@@ -29,6 +29,9 @@ RECENT = 50
 
 TITLES: dict[str, str] = {Kind.TOPUP: "Top-up", Kind.AUTO_TOPUP: "Automatic top-up"}
 
+TAKEN = ("open", "lost")
+"""Disputes in which the customer's bank has the money: nothing can be given back."""
+
 STUCK = timedelta(minutes=15)
 
 
@@ -145,7 +148,7 @@ def _payments(db: Session, ctx: Context, account_id: str) -> list[Payment]:
             receipt,
             checkout.kind,
             TITLES.get(checkout.kind) or notes.get(_key(receipt)) or _plan_name(ctx, checkout.plan),
-            refunds.left_of(db, receipt),
+            0 if receipt.dispute in TAKEN else refunds.left_of(db, receipt),
         )
         for receipt, checkout in found
     ]

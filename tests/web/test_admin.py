@@ -137,6 +137,18 @@ def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Conte
     assert boss.post(f"{other}/receipts/{receipt_id}/refund", path, key="r4", reason="Not theirs").status_code == 404
 
 
+def test_what_a_bank_has_taken_is_not_given_back(boss: Visit, mine: Visit, ctx: Context, owner: Owner) -> None:
+    draft(mine)
+    receipt_id = paid(ctx, owner)
+    path = f"/admin/accounts/{owner.account.id}"
+    for dispute, is_offered in (("open", False), ("lost", False), ("won", True)):
+        with ctx.db.tx() as db:
+            db.get_one(Receipt, receipt_id).dispute = dispute
+        page = boss.get(path).text
+        assert f"dispute {dispute}" in page
+        assert (f"/receipts/{receipt_id}/refund" in page) == is_offered
+
+
 def test_differences_are_shown_and_repaired(boss: Visit, mine: Visit, ctx: Context) -> None:
     assert "Everything agrees" in boss.get("/admin/reconcile").text
     draft(mine)
