@@ -26,6 +26,7 @@ from clawhaven.proxy import processes
 from clawhaven.proxy.app import create_app as create_proxy
 from clawhaven.web.app import create_app as create_web
 from clawhaven.worker import working
+from clawhaven.workflows import prices
 
 log = get_logger("clawhaven.serve")
 
@@ -91,7 +92,7 @@ def serve_proxy(settings: Settings, bind: str, fronts: int) -> None:
 
 def _build(settings: Settings) -> Context:
     logs.configure(settings.log_level, settings.log_format)
-    return wiring.build(settings)
+    return prices.begin(wiring.build(settings))
 
 
 async def _serve(ctx: Context, is_demo: bool) -> None:

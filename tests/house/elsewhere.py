@@ -39,6 +39,11 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "metering/hours.py",
     ),
     (
+        "tests/providers/upstreams/test_exporting.py",
+        "vendors' exports, read by one set of rules",
+        "providers/upstreams/anthropic_export.py providers/upstreams/openai_export.py",
+    ),
+    (
         "tests/proxy/test_client.py",
         "what the client gives its callers",
         "proxy/answering.py",
