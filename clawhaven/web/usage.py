@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from babel import dates
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy import select
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.instances.models import Instance
-from clawhaven.metering.usage import Sum, list_usage, usage_summary
+from clawhaven.metering.usage import Line, Sum, list_usage, usage_by, usage_summary
+from clawhaven.web import languages
+from clawhaven.web.charts import Chart, Series, draw_bars
 from clawhaven.web.dashboard import month_start
 from clawhaven.web.deps import Ctx, RowId, SignedIn
+from clawhaven.web.languages import N_, _
 from clawhaven.web.render import page
+from clawhaven.web.spending import day_of, live_of
 
 router = APIRouter()
 
 CALLS = 50
-CHART_HEIGHT = 120
 
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One day of the chart; lengths in its own units."""
-
-    day: str
-    x: float
-    width: float
-    height: float
-    calls: int
-    price_micros: int
+GROUPS = (("person", N_("Your messages")), ("automatic", N_("By itself")), ("unknown", N_("Other")))
+"""What the chart tells apart; every kind of automatic call is one of the second."""
 
 
 @router.get("/usage")
@@ -41,16 +37,18 @@ def show_usage(request: Request, ctx: Ctx, owner: SignedIn, cursor: str | None =
     with ctx.db.read() as db:
         month = usage_summary(db, owner.account.id, month_start(now), now + timedelta(seconds=1))
         calls = list_usage(db, owner.account.id, cursor, CALLS)
+        days = usage_by(db, owner.account.id, ("day", "source"), month_start(now), now + timedelta(seconds=1))
         mine = select(Instance.id, Instance.name).where(Instance.account_id == owner.account.id)
         names = dict(db.execute(mine).tuples().all())
     return page(
         request,
         "usage.html",
         month=month,
-        bars=draw(month.by_day, now),
+        live=live_of(ctx, owner.account.id),
+        chart=draw(days, now, is_priced=month.total.price_micros > 0),
         calls=calls,
         names=names,
-        now=now,
+        month_name=dates.format_date(now, "LLLL y", locale=languages.current()),
     )
 
 
@@ -67,18 +65,29 @@ def show_instance_usage(
     mine = next((row for row in month.by_instance if row.key == instance_id), Sum(instance_id, 0, 0, 0, 0, 0, 0, 0))
     plan = ctx.plans.get(instance.plan)
     return page(
-        request, "instance_usage.html", tab="usage", instance=instance, plan=plan, mine=mine, calls=calls, now=now
+        request,
+        "instance_usage.html",
+        tab="usage",
+        instance=instance,
+        plan=plan,
+        mine=mine,
+        calls=calls,
+        now=now,
+        day=day_of(ctx, instance_id),
     )
 
 
-def draw(days: list[Sum], now: datetime) -> list[Bar]:
-    """The bars of this month so far, one per day, the highest CHART_HEIGHT high."""
-    known = {row.key: row for row in days}
-    highest = max([row.calls for row in days], default=0)
-    bars = []
-    for number in range(now.day):
-        key = f"{now:%Y-%m}-{number + 1:02d}"
-        row = known.get(key, Sum(key, 0, 0, 0, 0, 0, 0, 0))
-        height = round(CHART_HEIGHT * row.calls / highest, 1) if highest else 0
-        bars.append(Bar(key, number * 20 + 2, 16, height, row.calls, row.price_micros))
-    return bars
+def draw(lines: Sequence[Line], now: datetime, *, is_priced: bool) -> Chart:
+    """This month so far, a bar for each day: its value, or (where nothing has a price) its calls."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for line in lines:
+        day, source = line.keys
+        group = source if source in ("person", "unknown") else "automatic"
+        found[day, group] += line.sum.price_micros if is_priced else line.sum.calls
+    days = [f"{now:%Y-%m}-{number + 1:02d}" for number in range(now.day)]
+    series = [
+        Series(_(name), [found[day, group] for day in days])
+        for group, name in GROUPS
+        if group == "person" or any(found[day, group] for day in days)
+    ]
+    return draw_bars([str(int(day[-2:])) for day in days], series, languages.usd if is_priced else languages.count)

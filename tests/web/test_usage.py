@@ -8,8 +8,8 @@ from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core.ids import new_id
 from clawhaven.metering.models import UsageRow
-from clawhaven.metering.usage import Sum
-from clawhaven.web.usage import CALLS, CHART_HEIGHT, draw
+from clawhaven.metering.usage import Line, Sum
+from clawhaven.web.usage import CALLS, draw
 from tests.web.conftest import Visit
 
 
@@ -54,14 +54,21 @@ def test_sums_and_calls(mine: Visit, stranger: Visit, ctx: Context, owner: Owner
 def test_pages_follow_each_other(mine: Visit, ctx: Context, owner: Owner, live: str) -> None:
     use(ctx, owner, live, CALLS + 3)
     first = mine.get("/usage").text
-    assert first.count('data-label="in"') == CALLS
+    assert first.count('data-label="In"') == CALLS
     link = first.split('href="/usage?cursor=')[1].split('"')[0]
-    assert mine.get(f"/usage?cursor={link}").text.count('data-label="in"') == 3
+    assert mine.get(f"/usage?cursor={link}").text.count('data-label="In"') == 3
     assert mine.get("/usage?cursor=nonsense").status_code == 400
 
 
-def test_bars_reach_up_to_the_busiest_day(ctx: Context) -> None:
-    now = ctx.clock.now().replace(year=2026, month=11, day=5)
-    bars = draw([Sum("2026-11-02", 10, 0, 0, 0, 0, 1, 0), Sum("2026-11-04", 5, 0, 0, 0, 0, 1, 0)], now)
-    assert [bar.height for bar in bars] == [0, CHART_HEIGHT, 0, CHART_HEIGHT / 2, 0]
-    assert [bar.height for bar in draw([], now)] == [0] * 5
+def test_the_chart_tells_messages_from_what_happens_by_itself(ctx: Context) -> None:
+    now = ctx.clock.now().replace(year=2026, month=11, day=3)
+    lines = [
+        Line(("2026-11-01", "person"), Sum("", 10, 0, 0, 0, 0, 1_000_000, 0)),
+        Line(("2026-11-03", "cron"), Sum("", 4, 0, 0, 0, 0, 250_000, 0)),
+        Line(("2026-11-03", "heartbeat"), Sum("", 1, 0, 0, 0, 0, 250_000, 0)),
+    ]
+    chart = draw(lines, now, is_priced=True)
+    assert chart.names == ("Your messages", "By itself")
+    assert chart.rows == (("1", "$1.00", "$0.00"), ("2", "$0.00", "$0.00"), ("3", "$0.00", "$0.50"))
+    assert draw(lines, now, is_priced=False).rows[2] == ("3", "0", "5")
+    assert draw([], now, is_priced=False).names == ("Your messages",)
