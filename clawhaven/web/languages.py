@@ -120,6 +120,11 @@ def day(at: date) -> str:
     return dates.format_date(at, DAY.get(current(), "medium"), locale=current())
 
 
+def month(at: date) -> str:
+    """`March 2026`."""
+    return dates.format_date(at, "LLLL y", locale=current())
+
+
 def _money(micros: int, pattern: str) -> str:
     if current() != SOURCE:
         pattern = f"{pattern.removeprefix('¤')}\N{NO-BREAK SPACE}¤"

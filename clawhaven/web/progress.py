@@ -11,14 +11,15 @@ from clawhaven.instances import operations
 from clawhaven.instances.models import Instance, Operation
 from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.web import words
+from clawhaven.web.languages import N_, _
 
 HEADLINES: dict[str, tuple[str, str]] = {
-    State.PENDING: ("Waiting for the payment", "As soon as it is confirmed, the assistant is built."),
-    State.PROVISIONING: ("Building the assistant", "These are the real steps. It takes about a minute."),
-    State.ACTIVE: ("The assistant is live", ""),
-    State.SUSPENDED: ("The assistant is paused", ""),
-    State.FAILED: ("That did not work", ""),
-    State.DELETED: ("This assistant is gone", "It was deleted with everything it kept."),
+    State.PENDING: (N_("Waiting for the payment"), N_("As soon as it is confirmed, the assistant is built.")),
+    State.PROVISIONING: (N_("Building the assistant"), N_("These are the real steps. It takes about a minute.")),
+    State.ACTIVE: (N_("The assistant is live"), ""),
+    State.SUSPENDED: (N_("The assistant is paused"), ""),
+    State.FAILED: (N_("That did not work"), ""),
+    State.DELETED: (N_("This assistant is gone"), N_("It was deleted with everything it kept.")),
 }
 
 
@@ -30,17 +31,21 @@ def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
     headline, detail = HEADLINES[State(instance.state)]
     is_over = instance.state not in (State.PENDING, State.PROVISIONING)
     if instance.deletion_asked_at is not None and not is_over:
-        headline, detail, is_over = "This order was cancelled", "Nothing was charged, and nothing is kept.", True
+        headline, detail, is_over = (
+            N_("This order was cancelled"),
+            N_("Nothing was charged, and nothing is kept."),
+            True,
+        )
     elif instance.state == State.PENDING:
         checkout = checkouts.of_instance(db, instance.id)
         if checkout is not None and checkout.last_outcome == "declined":
-            detail = "The last try was declined. Nothing was charged; another card may work."
+            detail = N_("The last try was declined. Nothing was charged; another card may work.")
     elif instance.state == State.FAILED:
         detail = instance.failure_message or ""
     return {
         "state": instance.state,
-        "headline": headline,
-        "detail": detail,
+        "headline": _(headline),
+        "detail": _(detail),
         "steps": _steps(db, operation, "provision"),
         "is_over": is_over,
     }
@@ -62,8 +67,8 @@ def _of_return(db: Session, instance: Instance) -> dict[str, Any]:
     operation = operations.latest(db, instance.id, "resume")
     return {
         "state": instance.state,
-        "headline": "Bringing the assistant back",
-        "detail": "As soon as the payment is confirmed, it starts with everything it knows.",
+        "headline": _("Bringing the assistant back"),
+        "detail": _("As soon as the payment is confirmed, it starts with everything it knows."),
         "steps": _steps(db, operation if operation and operation.state in ("queued", "running") else None, "resume"),
         "is_over": False,
     }

@@ -113,6 +113,7 @@ def _environment() -> Environment:
         price=languages.price,
         moment=languages.moment,
         day=languages.day,
+        month_of=languages.month,
         count_of=languages.count,
         said=languages.plain_gettext,
         numbered=lambda name: (name, "num"),

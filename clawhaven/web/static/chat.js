@@ -23,7 +23,7 @@
   };
 
   const complain = (text) => {
-    const note = element("p", "note bad", text);
+    const note = element("p", "error", text);
     note.setAttribute("role", "alert");
     talk.append(note);
     talk.scrollTop = talk.scrollHeight;
@@ -69,9 +69,9 @@
         if (event.kind === "usage" && event.text) answer.turn.append(element("p", "cost", event.text));
         talk.scrollTop = talk.scrollHeight;
       }
-      if (!ended) complain("The answer was cut off. Please try again.");
+      if (!ended) complain(form.dataset.cut);
     } catch (error) {
-      complain(error instanceof TypeError || !error.message ? "The site cannot be reached. Please try again." : error.message);
+      complain(error instanceof TypeError || !error.message ? form.dataset.away : error.message);
       if (!box.value) box.value = message;
     }
     answer.turn.removeAttribute("aria-busy");
@@ -85,7 +85,7 @@
     if (!message || button.disabled) return;
     button.disabled = true;
     talk.querySelector("[data-empty]")?.remove();
-    addTurn("You", message, true);
+    addTurn(form.dataset.you, message, true);
     const sending = send(message);
     box.value = "";
     await sending;
