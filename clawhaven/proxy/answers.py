@@ -56,7 +56,7 @@ def error(
 
 def error_event(dialect: Dialect, status: int, message: str) -> bytes:
     """An error inside a stream that has begun; clients of the vendor raise on it."""
-    value = _error(dialect, status, message, None)
+    value = _error(dialect, 503 if status == 529 and dialect not in ANTHROPIC else status, message, None)
     if dialect in ANTHROPIC:
         return _event(value, "error")
     if dialect is Dialect.OPENAI_RESPONSES:

@@ -147,5 +147,21 @@ class RemoteCounter(asyncio.Protocol):
 
     def _send(self) -> None:
         jobs, self._unsent = self._unsent, []
-        if jobs and self._transport is not None:
+        if not jobs or self._transport is None:
+            return
+        try:
             self._transport.write(write_jobs(jobs))
+        except MISTAKES:  # one that cannot be written takes none of the others with it
+            for number, job in jobs:
+                self._send_alone(number, job)
+
+    def _send_alone(self, number: int, job: Job) -> None:
+        try:
+            data = write_jobs([(number, job)])
+        except MISTAKES as error:
+            log.exception("job_not_sent")
+            future = self._waiting.pop(number)
+            if not future.done():
+                future.set_exception(CountingFailed(type(error).__name__))
+            return
+        cast(asyncio.Transport, self._transport).write(data)

@@ -20,13 +20,21 @@ _NO_CHOICES = re.compile(rb'"choices": ?\[ ?\]')
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 _OVERLAP = 40
 _LONGEST_EVENT = 16 * 1024 * 1024
+_LONGEST_KEPT = 1024 * 1024
+"""An event longer than this passes before it is whole."""
 
 
 class EndHolder:
-    """Lets everything through up to the event that ends the answer; that and what follows waits for `rest`."""
+    """Lets whole events through, up to the one that ends the answer; that and what follows waits for `rest`.
+
+    Half an event is of no use to a client, and would spoil the error event after it when the answer breaks off.
+    """
 
     def __init__(self) -> None:
         self._seen = b"\n"  # a line begins after a newline, never at the place where an older piece was cut off
+        self._part: list[bytes] = []
+        self._part_size = 0
+        self._before = b""
         self._held: list[bytes] = []
         self.has_end = False
         self.has_error = False
@@ -38,17 +46,41 @@ class EndHolder:
             return b""
         known = len(self._seen)
         window = self._seen + chunk
-        if b"error" in window:
-            self.has_error = self.has_error or _ERROR.search(window) is not None
         # Looking for the words alone is twenty times cheaper, and hardly any piece has one of them.
         end = _END.search(window) if any(word in window for word in _END_WORDS) else None
         if end is None:
             self._seen = window[-_OVERLAP:]
-            return chunk
+            return self._whole(chunk)
         self.has_end = True
         cut = max(0, end.start() - known)
-        self._held.append(chunk[cut:])
-        return chunk[:cut]
+        out = self._whole(chunk[:cut])
+        self._held = [*self._part, chunk[cut:]]
+        self._part = []
+        return out
+
+    def _whole(self, chunk: bytes) -> bytes:
+        """The events that are whole with this chunk; the beginning of another one is kept."""
+        if self._part or not chunk.endswith(b"\n\n"):
+            before, cut = self._before if self._part else b"", 0
+            self._before = (before + chunk)[-3:]
+            for border in _EVENT_END.finditer(before + chunk):
+                cut = border.end() - len(before)
+            if cut <= 0:
+                self._part.append(chunk)
+                self._part_size += len(chunk)
+                return self._give_up() if self._part_size > _LONGEST_KEPT else b""
+            rest = chunk[cut:]
+            self._before = rest[-3:]
+            chunk = b"".join([*self._part, chunk[:cut]])
+            self._part, self._part_size = ([rest] if rest else []), len(rest)
+        if b"error" in chunk:
+            self.has_error = self.has_error or _ERROR.search(b"\n" + chunk) is not None
+        return chunk
+
+    def _give_up(self) -> bytes:
+        out = b"".join(self._part)
+        self._part, self._part_size, self._before = [out[-3:]], 3, out[-3:]
+        return out[:-3]
 
     @property
     def is_whole(self) -> bool:
@@ -61,8 +93,10 @@ class EndHolder:
 
     def rest(self) -> bytes:
         """What was held back, ended by a blank line as an event is."""
-        held = b"".join(self._held)
-        self._held.clear()
+        held = b"".join([*self._part, *self._held])
+        self._part, self._held = [], []
+        if not self.has_end:
+            return held
         if held and not _EVENT_END.search(held):
             held += b"\n" if held.endswith(b"\n") else b"\n\n"
         return held
@@ -84,9 +118,10 @@ class UsageChunkFilter:
 
     def feed(self, chunk: bytes) -> bytes:
         """The complete events so far, without that chunk."""
+        looked_at = max(0, len(self._rest) - 3)
         self._rest += chunk
         out, start = [], 0
-        for end in _EVENT_END.finditer(self._rest):
+        for end in _EVENT_END.finditer(self._rest, looked_at):
             event = self._rest[start : end.end()]
             start = end.end()
             if not (b'"usage"' in event and _NO_CHOICES.search(event)):

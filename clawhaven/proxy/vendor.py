@@ -20,7 +20,8 @@ WHOLE_ANSWER_PATIENCE = 8
 
 _BILLING = re.compile(
     rb"credit balance is too low|exceeded your current quota"
-    rb'|"(?:type|code)":\s*"(?:insufficient_quota|billing_error|billing_not_active|billing_hard_limit_reached)"',
+    rb'|"(?:type|code|error_code)":\s*"(?:insufficient_quota|billing_error|billing_not_active|billing_hard_limit_reached'
+    rb'|enforced_spend_limit_reached|contract_spend_limit_reached|organization_on_hold)"',
     re.IGNORECASE,
 )
 

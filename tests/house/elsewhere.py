@@ -49,11 +49,6 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "proxy/answering.py",
     ),
     (
-        "tests/proxy/test_processes.py",
-        "both ends of what runs between two processes",
-        "proxy/remote.py",
-    ),
-    (
         "tests/metering/test_prices.py",
         "what a price is, tried with the table of them",
         "metering/rates.py",

@@ -90,9 +90,10 @@ def assert_told(one: Recorded, content: bytes) -> None:
         assert (lines[b"event"], error["type"]) == (b"error", "error")
         assert error["message"]
     else:
-        assert error["error"]["message"]
+        assert error["error"]["type"] == "server_error"
     begun = content[: content.rindex(events[-1])].rstrip(b"\n")
     assert one.visible.startswith(begun), "the stream was changed"
+    assert one.visible[len(begun) :].startswith(b"\n\n") or not begun, "half an event before the error"
     last = one.visible.rstrip().rpartition(b"\n\n")[2]
     assert last + b"\n\n" not in content, "the client takes it for complete"
 
