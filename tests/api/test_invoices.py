@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
-from clawhaven.accounts import operators
+from clawhaven.accounts import apikeys, signup
 from clawhaven.api.app import MAX_BODY_BYTES
 from tests.api.conftest import assert_error
 from tests.providers.upstreams.test_exporting import ANTHROPIC_TOKENS
@@ -16,10 +16,11 @@ Keys = Callable[..., dict[str, str]]
 
 
 def test_an_export_is_read_and_compared(http: TestClient, scene: Scene, key_of: Keys) -> None:
-    begun = scene.sign_up("op@example.com")
+    now = scene.ctx.clock.now()
     with scene.ctx.db.tx() as db:
-        operators.appoint(db, "op@example.com", scene.ctx.clock.now())
-    me = key_of(begun, "read", "write", "admin")
+        boss = signup.register(db, "op@example.com", now, is_operator=True, verified_at=now)
+        _, secret = apikeys.issue(db, boss, "op", ["read", "write", "admin"], now, is_operator=True)
+    me = {"authorization": f"Bearer {secret}"}
     large = ANTHROPIC_TOKENS + "\n" * MAX_BODY_BYTES
     answer = http.post("/api/admin/usage/anthropic", headers=me, json={"name": "u.csv", "content": large})
     assert answer.status_code == 200, answer.text[:300]

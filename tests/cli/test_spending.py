@@ -39,16 +39,16 @@ def test_usage_by_any_combination(run: Run, server: ContractServer) -> None:
     assert row.split()[:4] == ["2026-11-20", "cron", "2", "1,234"]
     query = server.seen[-1].query
     assert (query["by"], query["since"], query["instance_id"]) == (
-        ["day,source"],
-        ["2026-11-01T00:00:00Z"],
-        [INSTANCE],
+        "day,source",
+        "2026-11-01T00:00:00Z",
+        INSTANCE,
     )
 
 
 def test_usage_as_csv(run: Run, server: ContractServer) -> None:
     server.answers["GET", "/api/billing/usage.csv"] = (200, "day,calls\n2026-11-20,2\n")
     assert "2026-11-20,2" in run("billing", "usage", "--csv", "--until", "2026-11-21").out
-    assert server.seen[-1].query["until"] == ["2026-11-21T00:00:00Z"]
+    assert server.seen[-1].query["until"] == "2026-11-21T00:00:00Z"
 
 
 def test_a_day_and_a_tap(run: Run, server: ContractServer) -> None:

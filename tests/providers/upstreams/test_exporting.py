@@ -184,7 +184,7 @@ def test_an_export_is_read(read: Read, text: str, expected: list[VendorDay]) -> 
         ('{"data": [1]}', "no results"),
         ('{"data": [], "has_more": true}', "not all of it"),
         ('{"data": []}', "no usage"),
-        ('{"data": [{"starting_at": "x", "results": [{"amount": "1"}]}]}', ""),
+        ('{"data": [{"starting_at": "x", "results": [{"amount": "1"}]}]}', "is no day|neither"),
     ],
 )
 def test_anything_else_is_refused_with_a_sentence(read: Read, text: str, why: str) -> None:
