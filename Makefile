@@ -21,10 +21,10 @@ setup: $(VENV)/.dev ## Install everything a developer needs into .venv
 demo: $(VENV)/.run ## Run the whole product, no account anywhere [PORT=8080] [DATA=./var/demo]
 	@exec $(BIN)/clawhaven demo --port $(PORT) --data $(DATA)
 
-test: $(VENV)/.dev ## Run the whole test suite [ARGS="-k ledger"]
+test: $(VENV)/.dev assets/node_modules/.lock ## Run the whole test suite [ARGS="-k ledger"]
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-check: $(VENV)/.dev ## Check style, types, imports and house rules
+check: $(VENV)/.dev assets/node_modules/.lock ## Check style, types, imports and house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -69,6 +69,11 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/.run
+
+# What the style sheet is made of, and axe. Without it the tests that need it say so.
+assets/node_modules/.lock: assets/package-lock.json | $(VENV)/.dev
+	@echo "Fetching the packages of the style sheet (npm, half a minute, once) …"
+	-@$(BIN)/python -m assets.build --install && touch $@
 
 $(BIN)/pip:
 	@test -n "$(PYTHON)" || { \

@@ -144,9 +144,11 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write or check."""
+    """Write; with `--check` only look whether there is something to write, with `--install` only fetch the sources."""
     if not is_installed():
         install()
+    if "--install" in sys.argv[1:]:
+        return 0
     if "--check" in sys.argv[1:]:
         differing = stale()
         if differing:
