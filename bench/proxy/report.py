@@ -56,6 +56,7 @@ def complaints(turns: Sequence[dict[str, Any]]) -> list[str]:
     found = []
     for turn in turns:
         name = f"{turn['subject']}, round {turn['round'] + 1}"
+        found += [f"{name}: {turn['error']}"] if turn.get("error") else []
         found += [f"{name}: {lie}" for lie in (turn["books"] or {}).get("lies", [])]
         if turn["subject"].startswith(("direct", "ours")):
             found += [
@@ -81,9 +82,12 @@ def table(found: dict[str, Any]) -> str:
     if books:
         closed, billed = sum(one["closed"] for one in books), sum(one["billed_micros"] for one in books)
         lines.append(f"books: {len(books)} turns of ours, {closed} calls billed, {billed} micro-dollars")
-    lines += [f"{name} {version}" for name, version in found.get("peers", {}).items() if name in medians_found]
+    versions = found.get("peers", {}).items()
+    lines += [f"{name} {version}" for name, version in versions if any(one.startswith(name) for one in medians_found)]
+    loads = [turn["load"] for turn in found["turns"] if "load" in turn]
+    load = f"load {min(loads, default=0)} to {max(loads, default=0)}"
     lines.append(
-        f"{found['cpus']} CPUs, Python {found['python']}, fsync {found['fsync_ms']} ms, load before {found['load']}, "
+        f"{found['cpus']} CPUs, Python {found['python']}, fsync {found['fsync_ms']} ms, {load}, "
         f"{found['rounds']} rounds of {found['seconds']:g} s, {found['connections']} connections, {found['dialect']}"
     )
     return "\n".join(lines)
@@ -96,17 +100,22 @@ def _added(medians_found: dict[str, Any]) -> list[str]:
         if subject == "direct":
             continue
         words = []
-        if "latency" in by and "latency" in direct:
+        if _has(by, direct, "latency", "p50_ms"):
             added = [by["latency"][name] - direct["latency"][name] for name in ("p50_ms", "p99_ms")]
             words.append(f"adds {added[0]:.2f} ms (p50) and {added[1]:.2f} ms (p99) at 100/s")
-        if "streams" in by and "streams" in direct:
+        if _has(by, direct, "streams", "max_s"):
             late = by["streams"]["max_s"] / direct["streams"]["median_s"] - 1
             first = by["streams"]["first_byte_ms"] - direct["streams"]["first_byte_ms"]
             words.append(f"the latest stream is {100 * late:.1f} % over direct, the first byte {first:.0f} ms later")
-        if "flood" in by:
+        if _has(by, by, "flood", "ratio"):
             words.append(f"a flood makes another's p99 {by['flood']['ratio']:.1f} times")
         lines += [f"{subject}: " + "; ".join(words)] if words else []
     return lines
+
+
+def _has(by: dict[str, Any], direct: dict[str, Any], scenario: str, figure: str) -> bool:
+    """True when both have the figure; a scenario in which every answer failed has none."""
+    return figure in by.get(scenario, {}) and figure in direct.get(scenario, {})
 
 
 def _figure(by: dict[str, Any], column: tuple[str, str, str, int]) -> float | None:

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -49,30 +50,38 @@ def main(arguments: list[str]) -> int:
     if wrk.find() is None and not scenarios.WITHOUT_WRK.issuperset(chosen):
         print(f"The load comes from {wrk.INSTALL}", file=sys.stderr)
         return 2
-    earlier: dict[str, Any] = json.loads(given.output.read_text()) if given.append and given.output.exists() else {}
-    turns: list[dict[str, Any]] = list(earlier.get("turns", []))
+    with _ending_on_sigterm():
+        found = _run_rounds(given, size, chosen)
+    print(report.table(found))
+    return 1 if report.complaints(found["turns"]) else 0
+
+
+def _run_rounds(given: argparse.Namespace, size: Size, chosen: list[str]) -> dict[str, Any]:
+    """All rounds; what is known is kept in the output after every turn."""
+    found: dict[str, Any] = json.loads(given.output.read_text()) if given.append and given.output.exists() else {}
+    turns: list[dict[str, Any]] = found.setdefault("turns", [])
     first = max((turn["round"] + 1 for turn in turns), default=0)
     missing: dict[str, str] = {}
-    with _ending_on_sigterm(), tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
+    with tempfile.TemporaryDirectory(prefix="clawhaven-bench-", dir=given.folder) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL's own user passes through it
         port = machine.free_port()
         command = f"{given.command} {given.arguments}".strip()
         setup = Setup(folder, port, given.tree.absolute(), command, given.all_limits, given.dialect, given.cache)
-        facts = _facts(given, folder)
+        found |= {**_facts(given, folder), "missing": missing, "rounds": first, "medians": report.medians(turns)}
         with subjects.stub(folder, port):
             for number in range(first, first + given.rounds):
                 for subject in given.subjects:
                     if subject not in missing:
-                        turn = _take_turn(setup, subject, chosen, size, missing)
-                        turns += [{"round": number, **turn}] if turn else []
-    found = {**facts, "missing": missing, "turns": turns}
-    found["rounds"] = first + given.rounds
-    found["medians"] = report.medians(turns)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(report.table(found))
-    return 1 if report.complaints(turns) else 0
+                        turns += [{"round": number, **one} for one in _take_turn(setup, subject, chosen, size, missing)]
+                        found |= {"rounds": number + 1, "medians": report.medians(turns)}
+                        _keep(given.output, found)
+    return found
+
+
+def _keep(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 @contextlib.contextmanager
@@ -85,20 +94,17 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _take_turn(
-    setup: Setup, name: str, chosen: list[str], size: Size, missing: dict[str, str]
-) -> dict[str, Any] | None:
-    began, results, books = time.monotonic(), dict[str, Any](), None
+def _take_turn(setup: Setup, name: str, chosen: list[str], size: Size, missing: dict[str, str]) -> list[dict[str, Any]]:
+    """What one subject shows, from its start to its books; nothing when it is missing."""
+    began, load = time.monotonic(), round(os.getloadavg()[0], 2)
+    results, books, error = dict[str, Any](), None, None
     try:
         with SUBJECTS[name](setup) as target:
             everything = scenarios.warm(target, size)
             for scenario in chosen:
                 _say(f"{name}: {scenario} …")
                 one = scenarios.ALL[scenario](target, size)
-                results[scenario] = {
-                    **{name: round(value, 4) for name, value in one.figures.items() if not math.isnan(value)},
-                    **({"failures": one.failures, "example": one.example} if one.failures else {}),
-                }
+                results[scenario] = _write_down(one)
                 _say(f"{name}: {scenario}: {json.dumps(results[scenario])}")
                 _add(everything, one)
             if target.check:
@@ -107,8 +113,20 @@ def _take_turn(
     except Missing as reason:
         missing[name] = str(reason)
         _say(f"{name}: missing: {reason}")
-        return None
-    return {"subject": name, "seconds": round(time.monotonic() - began, 1), "scenarios": results, "books": books}
+        return []
+    except (RuntimeError, OSError, subprocess.SubprocessError) as reason:
+        error = f"{type(reason).__name__}: {reason}"
+        _say(f"{name}: {error}")
+    seconds = round(time.monotonic() - began, 1)
+    turn = {"subject": name, "seconds": seconds, "load": load, "scenarios": results, "books": books, "error": error}
+    return [turn]
+
+
+def _write_down(one: Found) -> dict[str, Any]:
+    figures: dict[str, Any] = {name: round(value, 4) for name, value in one.figures.items() if not math.isnan(value)}
+    if one.failures:
+        figures |= {"failures": one.failures, "example": one.example}
+    return figures
 
 
 def _add(everything: Found, one: Found) -> None:
@@ -121,7 +139,6 @@ def _facts(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "peers": peers.versions(given.cache),
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
         "fsync_ms": machine.fsync_ms(folder),
         "dialect": given.dialect,
         "connections": given.connections,

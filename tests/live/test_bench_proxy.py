@@ -72,10 +72,11 @@ def test_the_report_complains() -> None:
     failed = {"scenarios": {"json": {"rps": 10.0, "failures": 2, "example": "500"}}, "books": {"lies": ["one is gone"]}}
     turns = [
         {"subject": "ours-sqlite", "round": 0, **failed},
-        {"subject": "ours-sqlite", "round": 1, "scenarios": {"json": {"rps": 30.0}}, "books": None},
+        {"subject": "ours-sqlite", "round": 1, "scenarios": {"json": {"rps": 30.0}}, "books": None, "error": "it died"},
     ]
     assert report.medians(turns)["ours-sqlite"]["json"]["rps"] == 20
     assert report.complaints(turns) == [
         "ours-sqlite, round 1: one is gone",
         "ours-sqlite, round 1: json: 2 answers failed: 500",
+        "ours-sqlite, round 2: it died",
     ]
