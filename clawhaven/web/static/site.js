@@ -98,5 +98,7 @@
   dress(document);
   const problems = document.querySelector("[data-focus]");
   if (problems) problems.focus();
+  const waiting = document.querySelector("[data-reload]");
+  if (waiting) setTimeout(() => location.reload(), waiting.dataset.reload * 1000);
   window.clawhaven = { toast };
 })();
