@@ -167,8 +167,8 @@ class Settings(EnvSettings):
     drain_seconds: int = Field(60, ge=0, description="Time for a turn in flight before a gateway is stopped.")
     proxy_waits_for_disk: bool = Field(
         False,
-        description="Let each model call wait until the disk has its settlement. Off: within 0.05 s (SQLite) or 0.6 s"
-        " (PostgreSQL); only a power failure in between can lose it, no end of a process.",
+        description="Let each model call wait until the disk has it. Off: PostgreSQL waits for settlements only;"
+        " SQLite's reach the disk within 0.05 s: a power failure in between can lose one, no end of a process can.",
     )
     upstream_silence_seconds: int = Field(75, ge=5, description="A model vendor that says nothing so long is cut.")
     spend_spike_minimum: Decimal = Field(
@@ -178,7 +178,8 @@ class Settings(EnvSettings):
         Decimal(2), ge=0, le=100, description="How far a vendor's figures may be from ours, per cent, unnoticed."
     )
     metrics_token: SecretStr = Field(
-        SecretStr(""), description="What Prometheus sends to read /metrics. Default: only this machine may."
+        SecretStr(""),
+        description="What Prometheus sends to read /metrics. Empty: only this machine may, in production nobody.",
     )
     session_days: int = Field(7, ge=1, description="Life of a sign-in.")
     trusted_proxy_count: int = Field(0, ge=0, description="Reverse proxies in front, whose X-Forwarded-For counts.")

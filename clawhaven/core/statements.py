@@ -7,7 +7,7 @@ takes many rows one by one in a prepared statement, PostgreSQL takes them as one
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import msgspec
@@ -185,13 +185,14 @@ def _recordset(columns: Mapping[str, sa.Column[Any]]) -> Any:
 def _cursor(dialect: sa.Dialect, connection: Any, text: str) -> Iterator[Any]:
     """A cursor of the driver, whose errors are SQLAlchemy's as they are everywhere else."""
     driver = dialect.loaded_dbapi
-    cursor = connection.cursor()
     try:
-        yield cursor
+        with closing(connection.cursor()) as cursor:
+            yield cursor
     except driver.Error as error:
-        raise DBAPIError.instance(text, None, error, driver.Error, dialect=dialect) from error
-    finally:
-        cursor.close()
+        is_lost = dialect.is_disconnect(error, connection, None)
+        raise DBAPIError.instance(
+            text, None, error, driver.Error, connection_invalidated=is_lost, dialect=dialect
+        ) from error
 
 
 def _driver(db: Session) -> tuple[sa.Dialect, Any]:

@@ -110,10 +110,10 @@ def render(prices: Iterable[Price]) -> str:
 
 
 def _render(price: Price) -> str:
-    lines = ["[[price]]", f'model = "{price.model}"']
+    lines = ["[[price]]", f"model = {json.dumps(price.model)}"]
     if price.aliases:
         lines.append(f"aliases = [{', '.join(json.dumps(alias) for alias in price.aliases)}]")
-    lines += [f'upstream = "{price.upstream}"', f"effective_from = {price.effective_from.date().isoformat()}"]
+    lines += [f"upstream = {json.dumps(price.upstream)}", f"effective_from = {price.effective_from.date().isoformat()}"]
     if not price.is_offered:
         return "\n".join([*lines, "is_offered = false", ""])
     lines += _render_rates(price.rates)

@@ -142,8 +142,8 @@ class VendorPayment:
     period_start: datetime | None = None
     """Start of the subscription period it pays for; None for single payments, prorations and trials."""
     period_end: datetime | None = None
-    refunded_micros: int = 0
-    """Given back so far, all refunds together; a lost dispute counts as given back in full."""
+    refunded_micros: int | None = 0
+    """Given back so far, all refunds together; a lost dispute counts as given back in full. None: it did not tell."""
     dispute: str | None = None
     """`open`, `won` or `lost`; None: never disputed."""
     dispute_due_at: datetime | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import MutableMapping
 from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
 
-from clawhaven.core.errors import AppError, Forbidden, Unauthorized
+from clawhaven.core.errors import AppError, Forbidden, NotFound, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import SealBroken, hash_token
 from clawhaven.metering import NO_OWN_KEY, Grant, PlanMode
@@ -126,7 +127,7 @@ class ProxyApp:
 
             try:
                 await self._serve(scope, receive, tracked, dialect, shape, headers)
-            except (DBAPIError, CountingFailed) as error:
+            except (DBAPIError, CountingFailed, NotFound) as error:
                 log.error("not_counted", path=path, reason=str(error)[:200])
                 if first_byte is not None:
                     raise  # The server cuts the connection: an answer that could not be settled is not completed.
@@ -197,6 +198,7 @@ class ProxyApp:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         watcher = asyncio.create_task(_watch(receive, exchange)) if facts.call.is_stream else None
         answer: Answer | None = None
+        is_ended = False
         try:
             key = self._desk.vendor_key(call.own_key_sealed)
             self._calls.add(task)
@@ -205,13 +207,22 @@ class ProxyApp:
                 await exchange.relay(answer, upstream.reader(dialect, answer.is_stream))
             else:
                 await self._pass_refusal(exchange, answer)
+            is_ended = True
         except AnswerCut as cut:
             log.warning("vendor_silent", upstream=upstream.name, call=call.id, reason=cut.message)
             await exchange.refuse(answers.error(dialect, cut.status, cut.message), status=cut.status, error=cut.message)
+            is_ended = True
         except (ProviderError, SealBroken) as problem:
             log.error("vendor_unusable", upstream=upstream.name, call=call.id, reason=str(problem))
             await exchange.refuse(answers.error(dialect, 529, OVERLOADED), status=529, error="vendor unusable")
+            is_ended = True
+        except CountingFailed:
+            is_ended = True  # the desk goes on trying, with what was used
+            raise
         finally:
+            if not is_ended:  # the server stops, or something nobody expected; a call that is closed stays as it is
+                with contextlib.suppress(CountingFailed, AppError):
+                    await self._desk.settle(call.id, None, 499, "not finished")
             self._calls.discard(task)
             if answer is not None:
                 answer.close()

@@ -22,13 +22,23 @@ from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
 from clawhaven.core.logs import get_logger
 from clawhaven.core.settings import Settings
-from clawhaven.metering import Closing, Opening, PriceTable
+from clawhaven.metering import Closing, OpenCall, Opening, PriceTable
 from clawhaven.proxy.metrics import METER
 
 MOST_AT_ONCE = 256
 """Calls in one transaction."""
 
-MISTAKES = (SQLAlchemyError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+MISTAKES = (
+    SQLAlchemyError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What a bug in counting may raise."""
 
 FLUSH_SECONDS = 0.05
@@ -78,6 +88,7 @@ class Counts(Protocol):
 class _Waiting:
     job: Job
     future: asyncio.Future[Any]
+    """Where the result goes."""
 
 
 class Counter:
@@ -89,27 +100,32 @@ class Counter:
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """The result of each job: an OpenCall or ClosedCall, or the exception that tells why not.
 
-        When the database refuses the batch (two that met in a deadlock, a value it cannot take), each is tried alone.
+        When the batch fails (two that met in a deadlock, a row that somebody else holds, a value the database cannot
+        take, wrong books of one customer), each is tried alone; when the database is gone, none is.
         """
         try:
             return self._together(jobs)
-        except DBAPIError as error:
-            if len(jobs) == 1:
-                return [_failed(error)]
-            log.warning("batch_refused", jobs=len(jobs), reason=type(error.orig).__name__)
+        except MISTAKES as error:
+            failed = _failed(error)
+            if len(jobs) == 1 or _is_away(error):
+                return [failed] * len(jobs)
         results: list[Any] = []
-        for job in jobs:
+        for place, job in enumerate(jobs):
             try:
                 results += self._together([job])
-            except DBAPIError as error:
+            except MISTAKES as error:
                 results.append(_failed(error))
+                if _is_away(error):
+                    return results + [results[-1]] * (len(jobs) - place - 1)
         return results
 
     def _together(self, jobs: Sequence[Job]) -> list[Any]:
         openings = [job for job in jobs if isinstance(job, Opening)]
         closings = [job for job in jobs if isinstance(job, Closing)]
         begun = time.perf_counter()
-        with self._ctx.db.tx(is_urgent=True) if self._waits else self._ctx.db.hurried_tx() as db:
+        with (
+            self._ctx.db.tx(is_urgent=True) if self._waits else self._ctx.db.hurried_tx(has_money=bool(closings)) as db
+        ):
             outcome = self._count(db, openings, closings)
         METER.batch(len(jobs), time.perf_counter() - begun)
         opened, closed = iter(outcome.opened), iter(outcome.closed)
@@ -168,6 +184,10 @@ class CounterThread:
         self._queue.put(_Waiting(job, future))
         return await future
 
+    def _undo(self, closing: Closing) -> None:
+        """Close a call that nobody waits for. On the event loop's thread."""
+        self._queue.put(_Waiting(closing, asyncio.get_running_loop().create_future()))
+
     def close(self) -> None:
         """Finish what is waiting and end the threads."""
         self._is_over = True
@@ -186,7 +206,7 @@ class CounterThread:
             except MISTAKES as error:  # a bug must not leave every call of this process waiting for ever
                 log.exception("batch_failed", jobs=len(waiting))
                 results = [CountingFailed(type(error).__name__)] * len(waiting)
-            _deliver(waiting, results)
+            _deliver(waiting, results, self._undo)
             if self._flusher is not None:
                 self._flusher.mark()
 
@@ -213,24 +233,35 @@ def flusher_of(ctx: CounterContext) -> Flusher | None:
     return Flusher(ctx.db.flush) if ctx.db.is_sqlite and not ctx.settings.proxy_waits_for_disk else None
 
 
-def _failed(error: DBAPIError) -> CountingFailed:
-    log.error("database_failed", reason=type(error.orig).__name__, exc_info=error)
-    return CountingFailed(type(error.orig).__name__)
+def _failed(error: Exception) -> CountingFailed:
+    reason = type(error.orig if isinstance(error, DBAPIError) else error).__name__
+    log.error("not_counted", reason=reason, exc_info=error)
+    return CountingFailed(reason)
 
 
-def _deliver(waiting: Sequence[_Waiting], results: Sequence[Any]) -> None:
+def _is_away(error: Exception) -> bool:
+    """True when the database itself cannot be used at the moment, whatever it is asked."""
+    if not isinstance(error, DBAPIError):
+        return False
+    text = str(error.orig)
+    return error.connection_invalidated or "database is locked" in text or "connection" in text.lower()
+
+
+def _deliver(waiting: Sequence[_Waiting], results: Sequence[Any], undo: Callable[[Closing], None]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for one, result in zip(waiting, results, strict=True):
         by_loop.setdefault(one.future.get_loop(), []).append((one.future, result))
     for loop, pairs in by_loop.items():
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_resolve, pairs)
+            loop.call_soon_threadsafe(_resolve, pairs, undo)
 
 
-def _resolve(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+def _resolve(pairs: Sequence[tuple[asyncio.Future[Any], Any]], undo: Callable[[Closing], None]) -> None:
     for future, result in pairs:
-        if future.done():
-            continue  # its task was cancelled; what it asked for is done all the same
+        if future.done():  # its task was cancelled; what it asked for is done all the same
+            if isinstance(result, OpenCall):
+                undo(Closing(result.id, None, 499, "nobody waits"))
+            continue
         if isinstance(result, Exception):
             future.set_exception(result)
         else:

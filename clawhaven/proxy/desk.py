@@ -15,18 +15,19 @@ from clawhaven import metering
 from clawhaven.billing import wallet
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database
-from clawhaven.core.errors import PaymentRequired, RateLimited, Unauthorized
+from clawhaven.core.errors import AppError, PaymentRequired, RateLimited, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
 from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, PriceTable
 from clawhaven.metering.spending import MONEY_LIMITS, note_reached
 from clawhaven.ports.upstream import Dialect, OutRequest, Upstream, Usage, UsageReader
-from clawhaven.proxy.counter import Counts, count_in_a_thread
+from clawhaven.proxy.counter import CountingFailed, Counts, count_in_a_thread
 from clawhaven.proxy.metrics import METER
 
 DATABASE_THREADS = 4
 KNOWN_SECONDS = 5.0
+RETRY_SECONDS = (1, 2, 5, 10, 20, 40, 60, 120, 240, 480)
 MOST_KNOWN = 10_000
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -90,6 +91,7 @@ class Desk:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
         self._counter = counter or count_in_a_thread(ctx)
         self._verbs: dict[str, Verbs] = {}
+        self._later: set[asyncio.Task[None]] = set()
         self._known: dict[str, tuple[float, Grant]] = {}
         self._told: set[tuple[str, str, str]] = set()
 
@@ -141,9 +143,27 @@ class Desk:
         self, call_id: str, usage: Usage | None, http_status: int | None, error: str | None = None
     ) -> ClosedCall:
         """Close the call. Once begun it is carried through, also when the task that waits for it is cancelled."""
-        closed: ClosedCall = await asyncio.shield(self._counter.do(Closing(call_id, usage, http_status, error)))
+        closing = Closing(call_id, usage, http_status, error)
+        try:
+            closed: ClosedCall = await asyncio.shield(self._counter.do(closing))
+        except CountingFailed:
+            task = asyncio.create_task(self._settle_later(closing))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+            raise
         METER.settle(usage, closed)
         return closed
+
+    async def _settle_later(self, closing: Closing) -> None:
+        """Try a settlement that failed again and again until its call would be swept: the database comes back."""
+        for seconds in RETRY_SECONDS:
+            await asyncio.sleep(seconds)
+            try:
+                await self._counter.do(closing)
+            except (CountingFailed, AppError) as problem:
+                log.warning("not_settled_yet", call=closing.call_id, reason=str(problem))
+            else:
+                return
 
     def offered(self, grant: Grant) -> list[Price]:
         """The models this grant may use on this installation."""

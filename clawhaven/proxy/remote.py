@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from clawhaven.core.logs import get_logger
+from clawhaven.metering import Closing, OpenCall
 from clawhaven.proxy.counter import MISTAKES, MOST_AT_ONCE, Counter, CountingFailed, Flusher, Job
 from clawhaven.proxy.messages import Frames, PriceMemory, read_jobs, read_results, write_jobs, write_results
 
@@ -105,13 +106,7 @@ class RemoteCounter(asyncio.Protocol):
         """The OpenCall or ClosedCall; raises the AppError it was refused with, or CountingFailed."""
         if self._transport is None:
             raise CountingFailed("the counter is gone")
-        self._next += 1
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[self._next] = future
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent.append((self._next, job))
-        return await future
+        return await self._ask(job)
 
     def close(self) -> None:
         """Hang up once what was asked for is sent."""
@@ -129,8 +124,10 @@ class RemoteCounter(asyncio.Protocol):
             for message in read_results(frame):
                 result = self._prices.read(message)
                 future = self._waiting.pop(message.number)
-                if future.done():
-                    continue  # its task was cancelled; what it asked for is done all the same
+                if future.done():  # its task was cancelled; what it asked for is done all the same
+                    if isinstance(result, OpenCall):
+                        self._ask(Closing(result.id, None, 499, "nobody waits"))
+                    continue
                 if isinstance(result, Exception):
                     future.set_exception(result)
                 else:
@@ -144,6 +141,15 @@ class RemoteCounter(asyncio.Protocol):
                 future.set_exception(CountingFailed("the counter is gone"))
         self._waiting.clear()
         self._on_lost()
+
+    def _ask(self, job: Job) -> asyncio.Future[Any]:
+        self._next += 1
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[self._next] = future
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append((self._next, job))
+        return future
 
     def _send(self) -> None:
         jobs, self._unsent = self._unsent, []

@@ -25,6 +25,8 @@ def note(db: Session, receipt: Receipt, payment: VendorPayment, asked_at: dateti
 
     That something came to us again is believed only of a vendor that was asked after the refund was booked.
     """
+    if payment.refunded_micros is None:
+        return 0
     told, booked = min(payment.refunded_micros, receipt.amount_micros), receipt.refunded_micros
     is_older = receipt.refunded_at is not None and asked_at < receipt.refunded_at
     if told == booked or (told < booked and is_older):

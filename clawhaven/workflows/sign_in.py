@@ -17,7 +17,7 @@ from clawhaven.instances import connections
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.notices import kinds
-from clawhaven.workflows import letters, lifecycle
+from clawhaven.workflows import letters, lifecycle, ownkey
 
 MAILS_PER_HOUR = 10
 """Sign-in mails to one person; beyond it nothing is sent, and nobody is told."""
@@ -78,6 +78,9 @@ def _cut_off(db: Session, ctx: Context, user_id: str) -> None:
             with contextlib.suppress(RateLimited):
                 lifecycle.ask_configure(db, ctx, instance.id, by, [one.channel for one in gone])
         bots += [f"@{one.bot_username} of {instance.name}" for one in gone]
+        # A vendor shows a key's owner what was asked with it: a stranger's would read along as a bot's maker does.
+        if ownkey.remove(db, ctx, instance.id, by):
+            bots.append(f"the model key of {instance.name}")
     if bots:
         letter = kinds.bots_cut_off(ctx.settings.brand_name, bots, f"{ctx.settings.base_url}/dashboard")
         letters.post(db, ctx, f"bots-cut-off:{user_id}", letter, account.id)

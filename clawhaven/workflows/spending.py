@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from clawhaven.accounts import directory
+from clawhaven.accounts import directory, signup
 from clawhaven.billing.plans import allowance_of
 from clawhaven.context import Context
 from clawhaven.core import audit
@@ -196,13 +196,15 @@ def _usual(db: Session, account_id: str, hour: datetime) -> int:
 
 
 def _tell_paused(db: Session, ctx: Context, one: Spending, name: str) -> int:
+    usage_url = f"{ctx.settings.base_url}/instances/{one.instance_id}/usage"
     letter = letters_of.automatic_paused(
         ctx.settings.brand_name,
         name,
         format_usd(one.automatic_micros),
         format_usd(one.step_micros or 0),
-        link(ctx, one),
-        f"{ctx.settings.base_url}/instances/{one.instance_id}/usage",
+        # What works without a sign-in goes to proven addresses alone.
+        link(ctx, one) if signup.owner_of(db, one.account_id).user.verified_at is not None else usage_url,
+        usage_url,
     )
     letters.post(db, ctx, _key(AUTOMATIC_PER_DAY, one.instance_id, ctx), letter, one.account_id)
     return 1

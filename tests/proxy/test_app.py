@@ -319,3 +319,24 @@ def test_a_stopping_server_settles_what_was_used(house: House, vendor: ScriptedV
     assert (row.error, row.is_estimated, row.input_tokens) == ("server stopped", True, 10)
     assert row.output_tokens >= 100
     house.assert_books_balance()
+
+
+def test_a_stopping_server_closes_a_call_that_its_vendor_has_not_answered(house: House, vendor: ScriptedVendor) -> None:
+    async def never(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    vendor.script = never
+
+    def ask() -> None:
+        with contextlib.suppress(httpx2.HTTPError):
+            httpx2.post(f"{house.url}/v1/messages", json=claude_body(), headers={"x-api-key": KEY}, timeout=30)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    house.last_call(is_closed=False)
+    house.stop()
+    client.join(10)
+    row = house.last_call()
+    assert (row.state, row.price_micros) == ("closed", 0)
+    house.assert_books_balance()

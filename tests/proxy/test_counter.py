@@ -17,7 +17,9 @@ from clawhaven.core.errors import Unauthorized
 from clawhaven.core.secrets import hash_token
 from clawhaven.metering import Ask, Closing, OpenCall, Opening, UsageRow
 from clawhaven.ports.upstream import Usage
+from clawhaven.proxy import desk as module
 from clawhaven.proxy.counter import Counter, CounterThread, CountingFailed, Flusher, count_in_a_thread
+from clawhaven.proxy.desk import Desk
 from tests.proxy.conftest import KEY, House
 
 ASK = Ask("sandbox-1", "openai-chat", 100, 100)
@@ -149,4 +151,79 @@ def test_a_settlement_may_wait_for_the_disk(house: House) -> None:
     (closed,) = Counter(house).run([Closing(call.id, Usage(10, 5), 200)])
     assert closed.is_new
     house.db.flush()
+    house.assert_books_balance()
+
+
+def test_one_customers_wrong_books_fail_that_customer_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.grant()
+    real = metering.run_batch
+
+    def breaks(db: Any, openings: Any, closings: Any, **rest: Any) -> Any:
+        if any(one.ask.trace_id == "bad" for one in openings):
+            raise RuntimeError("ledger account lac_1 holds less than its calls")
+        return real(db, openings, closings, **rest)
+
+    monkeypatch.setattr(metering, "run_batch", breaks)
+    bad = replace(ONE, ask=replace(ASK, trace_id="bad"))
+    assert [type(one) for one in Counter(house).run([ONE, bad, ONE])] == [OpenCall, CountingFailed, OpenCall]
+
+
+def test_a_database_that_is_away_is_asked_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def away(*_: Any, **__: Any) -> Any:
+        asked.append(1)
+        raise OperationalError("…", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(metering, "run_batch", away)
+    assert [type(one) for one in Counter(house).run([ONE] * 100)] == [CountingFailed] * 100
+    assert len(asked) == 1
+
+
+def test_a_call_that_nobody_waits_for_is_closed_again(house: House) -> None:
+    house.grant()
+    counter = Remembering(house)
+    thread = CounterThread(counter)
+
+    async def use() -> None:
+        task = asyncio.create_task(thread.do(ONE))
+        while not counter.sizes:  # noqa: ASYNC110  it is another thread that sets it
+            await asyncio.sleep(0.01)
+        task.cancel()
+        counter.go.set()
+        await asyncio.gather(task, return_exceptions=True)
+        while len(counter.sizes) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    asyncio.run(use())
+    thread.close()
+    row = house.last_call()
+    assert (row.state, row.error, row.price_micros) == ("closed", "nobody waits", 0)
+    house.assert_books_balance()
+
+
+def test_a_settlement_that_failed_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.grant()
+    monkeypatch.setattr(module, "RETRY_SECONDS", (0.05, 0.05, 0.05))
+    real, failures = metering.run_batch, [1, 1]
+
+    def fails_twice(db: Any, openings: Any, closings: Any, **rest: Any) -> Any:
+        if closings and failures:
+            failures.pop()
+            raise OperationalError("…", {}, Exception("disk full"))
+        return real(db, openings, closings, **rest)
+
+    async def use() -> None:
+        desk = Desk(house)
+        grant = await desk.recognise(hash_token(KEY), None)
+        call = await desk.admit(grant, ASK)
+        with pytest.raises(CountingFailed):
+            await desk.settle(call.id, Usage(10, 5), 200)
+        await asyncio.sleep(0.6)
+        desk.close()
+
+    monkeypatch.setattr(metering, "run_batch", fails_twice)
+    asyncio.run(use())
+    row = house.last_call()
+    assert (row.state, row.input_tokens, row.output_tokens) == ("closed", 10, 5)
     house.assert_books_balance()

@@ -46,6 +46,7 @@ def with_settings(ctx: Context, **changes: Any) -> Context:
 def test_without_a_token_only_this_machine(ctx: Context, request_: Request, is_allowed: bool) -> None:
     assert may_read(ctx, request_) is is_allowed
     assert not may_read(with_settings(ctx, trusted_proxy_count=1), request_)
+    assert not may_read(with_settings(ctx, environment="production"), request_)
 
 
 def test_with_a_token_only_who_sends_it(ctx: Context) -> None:

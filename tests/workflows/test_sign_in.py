@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from clawhaven.accounts import links, sessions, signup
 from clawhaven.api.app import create_app
 from clawhaven.instances import connections
+from clawhaven.metering.models import OwnKey
 from clawhaven.workflows import sign_in
 from tests.workflows.scene import TOKEN, Scene
 
@@ -94,3 +95,14 @@ def test_without_a_bot_nothing_is_cut_off_and_nobody_told(scene: Scene) -> None:
     scene.sign_up("ada@example.com")
     use(scene, "ada@example.com")
     assert scene.count("notice", "kind = 'bots_cut_off'") == 0
+
+
+def test_a_strangers_model_key_does_not_stay_either(scene: Scene) -> None:
+    begun = scene.sign_up("victim@example.com")
+    with scene.ctx.db.tx() as db:
+        now = scene.ctx.clock.now()
+        key = OwnKey(instance_id=begun.instance.id, upstream="anthropic", sealed="v1.x", hint="1234", checked_at=now)
+        db.add(key)
+    use(scene, "victim@example.com")
+    assert scene.count("own_key") == 0
+    assert scene.count("notice", "kind = 'bots_cut_off'") == 1

@@ -92,7 +92,8 @@ def _move_holds() -> None:
     op.execute(
         "UPDATE usage SET "
         "ledger_account_id = (SELECT r.ledger_account_id FROM reservation r WHERE r.key = usage.reservation_key), "
-        "held_micros = (SELECT r.amount_micros FROM reservation r WHERE r.key = usage.reservation_key) "
+        "held_micros = COALESCE((SELECT r.amount_micros FROM reservation r "
+        "WHERE r.key = usage.reservation_key AND r.state = 'held'), 0) "
         "WHERE reservation_key IS NOT NULL"
     )
     op.execute(

@@ -148,7 +148,7 @@ class Rehearsals(Office):
         with self._inside() as desk:
             row = row_of(desk.db, "payments", payment_reference)
             (payment,) = (one for one in payments_of(desk.db, row["checkout"]) if one.reference == payment_reference)
-            left = payment.amount_micros - payment.refunded_micros
+            left = payment.amount_micros - (payment.refunded_micros or 0)
             refund_payment(desk, row, left, new_id("by_hand"))
 
     def fail_refunds(self, payment_reference: str) -> None:
@@ -214,7 +214,7 @@ class Rehearsals(Office):
     @staticmethod
     def _refuse_dispute(desk: Desk, payment_reference: str, checkout: str) -> None:
         found = [one for one in payments_of(desk.db, checkout) if one.reference == payment_reference]
-        if not found or found[0].refunded_micros >= found[0].amount_micros:
+        if not found or (found[0].refunded_micros or 0) >= found[0].amount_micros:
             raise refused("nothing_to_dispute", "Nothing is left of this payment to dispute.")
         if found[0].dispute:
             raise refused("dispute_closed", "This payment was disputed before; that is decided.")
@@ -237,7 +237,7 @@ def _rehearsed(one: VendorPayment) -> RehearsedPayment:
     return RehearsedPayment(
         reference=one.reference,
         amount_micros=one.amount_micros,
-        left_micros=one.amount_micros - one.refunded_micros,
+        left_micros=one.amount_micros - (one.refunded_micros or 0),
         dispute=one.dispute,
         paid_at=one.paid_at,
     )

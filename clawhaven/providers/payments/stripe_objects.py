@@ -175,7 +175,7 @@ class Receipts:
             amount_micros=from_cents(cents),
             period_start=at(period.get("start")) if line else None,
             period_end=at(period.get("end")) if line else None,
-            refunded_micros=from_cents(cents if dispute == "lost" else int(charge.get("amount_refunded") or 0)),
+            refunded_micros=_given_back(cents, charge, dispute),
             dispute=dispute,
             dispute_due_at=quarrel.due_at if quarrel else None,
             fee_micros=from_cents(booked["fee"]) if is_told and isinstance(booked, dict) else None,
@@ -190,6 +190,13 @@ class Dispute:
 
     state: str
     due_at: datetime | None = None
+
+
+def _given_back(cents: int, charge: Json, dispute: str | None) -> int | None:
+    """What was refunded of a payment; None when its charge is not in the list, which may lag behind."""
+    if dispute == "lost":
+        return from_cents(cents)
+    return from_cents(int(charge.get("amount_refunded") or 0)) if charge else None
 
 
 def dispute_of(raw: Json) -> Dispute:
