@@ -97,7 +97,8 @@ def faults(page: Page, watcher: Watcher) -> list[str]:
 
 def check(page: Page, watcher: Watcher) -> None:
     """No fault."""
-    assert faults(page, watcher) == [], page.url
+    found = faults(page, watcher)
+    assert found == [], f"{page.url}: {found}"
 
 
 def barriers(page: Page, source: str) -> list[str]:

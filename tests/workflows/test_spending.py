@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from clawhaven import metering
+from clawhaven.accounts.models import User
 from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.metering import Source
 from clawhaven.metering import spending as room
@@ -89,8 +90,18 @@ def test_grants_follow_a_changed_plan(scene: Scene, begun: Begun) -> None:
         assert db.scalar(sa.select(Grant.automatic_per_day_micros)) == DOLLAR // 2
 
 
+def test_a_link_that_works_without_a_sign_in_goes_to_proven_addresses_alone(scene: Scene, begun: Begun) -> None:
+    use(scene, begun, 0.6, Source.HEARTBEAT)
+    assert spending.tell(scene.ctx) == 1
+    (text,) = letters(scene, "limit:automatic")
+    assert "/continue/" not in text
+    assert f"/instances/{begun.instance.id}/usage" in text
+
+
 def test_a_pause_is_told_once_a_day_with_a_link_that_works_once(scene: Scene, begun: Begun) -> None:
     assert spending.tell(scene.ctx) == 0
+    with scene.ctx.db.tx() as db:
+        db.execute(sa.update(User).values(verified_at=scene.ctx.clock.now()))
     use(scene, begun, 0.6, Source.HEARTBEAT)
     assert (spending.tell(scene.ctx), spending.tell(scene.ctx)) == (1, 0)
     (text,) = letters(scene, "limit:automatic")
