@@ -219,7 +219,8 @@ def test_a_settlement_that_failed_is_tried_again(house: House, monkeypatch: pyte
         call = await desk.admit(grant, ASK)
         with pytest.raises(CountingFailed):
             await desk.settle(call.id, Usage(10, 5), 200)
-        await asyncio.sleep(0.6)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*desk._later)
         desk.close()
 
     monkeypatch.setattr(metering, "run_batch", fails_twice)
