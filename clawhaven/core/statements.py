@@ -6,6 +6,7 @@ takes many rows one by one in a prepared statement, PostgreSQL takes them as one
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ _LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _ROWS, _KEYS = "the_rows", "the_keys"
 
 
-class Many:
+class Many(ABC):
     """One statement for many rows, each a mapping of all of the statement's names to values."""
 
     def __init__(self) -> None:
@@ -43,13 +44,13 @@ class Many:
                 cursor.executemany(compiled.text, [compiled.values(row) for row in rows])
             return int(cursor.rowcount)
 
+    @abstractmethod
     def _for_each(self, names: Sequence[str]) -> Any:
         """The statement for one row, whose bound parameters are its names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _for_json(self, names: Sequence[str]) -> Any:
         """The statement for all rows in one parameter."""
-        raise NotImplementedError
 
 
 class InsertMany(Many):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 
@@ -13,7 +14,7 @@ class AnswerCut(Exception):
         self.message, self.status = message, status
 
 
-class Answer:
+class Answer(ABC):
     """Status, headers with lower-case names, and a body that is read piece by piece."""
 
     def __init__(self, status: int, headers: dict[str, str]) -> None:
@@ -24,11 +25,11 @@ class Answer:
         """True for server-sent events."""
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
+    @abstractmethod
     async def read(self) -> bytes:
         """What has come; empty at the end. Raises AnswerCut when it breaks off."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a model in this process has nothing to close
         """Nobody reads on."""
 
 

@@ -13,16 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import metering
 from clawhaven.billing import wallet
-from clawhaven.core.clock import Clock
-from clawhaven.core.db import Database
 from clawhaven.core.errors import AppError, PaymentRequired, RateLimited, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
-from clawhaven.core.settings import Settings
-from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, PriceTable
+from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price
 from clawhaven.metering.spending import MONEY_LIMITS, note_reached
 from clawhaven.ports.upstream import Dialect, OutRequest, Upstream, Usage, UsageReader
-from clawhaven.proxy.counter import CountingFailed, Counts, count_in_a_thread
+from clawhaven.proxy.counter import CounterContext, CountingFailed, Counts, count_in_a_thread
 from clawhaven.proxy.metrics import METER
 
 DATABASE_THREADS = 4
@@ -33,28 +30,12 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
-class ProxyContext(Protocol):
+class ProxyContext(CounterContext, Protocol):
     """What the proxy needs; clawhaven.context.Context has it."""
-
-    @property
-    def settings(self) -> Settings:
-        """The product's settings."""
-
-    @property
-    def db(self) -> Database:
-        """The one database."""
-
-    @property
-    def clock(self) -> Clock:
-        """The current time."""
 
     @property
     def keys(self) -> KeyRing:
         """What opens customers' own vendor keys."""
-
-    @property
-    def prices(self) -> PriceTable:
-        """What models cost here."""
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
