@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from clawhaven.core import cursors
 from clawhaven.core.db import Base
 from clawhaven.core.ids import new_id
 
@@ -47,3 +49,45 @@ def record(
             details=details,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which lines are asked for; empty: all. `actor` and `action` are beginnings: `user:`, `account.`."""
+
+    actor: str = ""
+    action: str = ""
+    subject: str = ""
+    account_id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines, newest first, and the cursor of the next page (None: this was the last)."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None
+
+
+def list_entries(db: Session, which: Filter, cursor: str | None = None, limit: int = 50) -> Page:
+    """The lines that fit, newest first. Raises Invalid for a bad cursor."""
+    query = select(AuditEntry)
+    if which.actor:
+        query = query.where(AuditEntry.actor.startswith(which.actor, autoescape=True))
+    if which.action:
+        query = query.where(AuditEntry.action.startswith(which.action, autoescape=True))
+    if which.subject:
+        query = query.where(AuditEntry.subject == which.subject)
+    if which.account_id:
+        query = query.where(AuditEntry.account_id == which.account_id)
+    if which.since is not None:
+        query = query.where(AuditEntry.at >= which.since)
+    if which.until is not None:
+        query = query.where(AuditEntry.at < which.until)
+    if cursor is not None:
+        query = query.where(cursors.is_after(cursor, AuditEntry.at, AuditEntry.id))
+    found = list(db.scalars(query.order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit + 1)))
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(found[:limit], cursors.write(last.at, last.id) if last is not None else None)

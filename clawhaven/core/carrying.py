@@ -60,12 +60,14 @@ LONG_ANSWERS: Final = Seats(most_of_one=3, most=64)
 """The places of every door of this process, by account id."""
 
 
-async def carry(seats: Seats, key: str, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T | None, None]:
+async def carry(
+    seats: Seats, key: str, start: Callable[[], Iterator[T]], *, quiet_seconds: float = HEARTBEAT_SECONDS
+) -> AsyncGenerator[T | None, None]:
     """Run `start`, and all of the iterator it returns, in a thread of their own; the items as they come.
 
     Returns once `start` has, and raises what it raises, RateLimited or Unavailable; the iterator's own exceptions come
-    out of the generator. None is yielded whenever nothing came for a while. A reader who leaves stops the iterator at
-    its next item; the place is given back when the thread has ended, not before.
+    out of the generator. None is yielded whenever nothing came for `quiet_seconds`. A reader who leaves stops the
+    iterator at its next item; the place is given back when the thread has ended, not before.
     """
     seats.take(key)
     try:
@@ -88,7 +90,7 @@ async def carry(seats: Seats, key: str, start: Callable[[], Iterator[T]]) -> Asy
     except BaseException:
         crossing.inlet.close()
         raise
-    return _arriving(crossing.inlet)
+    return _arriving(crossing.inlet, quiet_seconds)
 
 
 class _Failed:
@@ -166,13 +168,15 @@ class _Left(Exception):
     """The reader is gone."""
 
 
-async def _arriving(inlet: MemoryObjectReceiveStream[T | _Failed]) -> AsyncGenerator[T | None, None]:
+async def _arriving(
+    inlet: MemoryObjectReceiveStream[T | _Failed], quiet_seconds: float
+) -> AsyncGenerator[T | None, None]:
     try:
         while True:
             coming = asyncio.ensure_future(inlet.receive())
             try:
                 while not coming.done():
-                    await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
+                    await asyncio.wait({coming}, timeout=quiet_seconds)
                     if not coming.done():
                         yield None
                 item = coming.result()

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect
@@ -26,16 +27,24 @@ CHECKPOINT_PAGES = 1000
 CHECKPOINT_SECONDS = 1.0
 
 HURRIED_OPTIONS = (
-    "-c synchronous_commit=off -c enable_seqscan=off -c jit=off -c lock_timeout=2000 -c statement_timeout=15000"
+    "-c synchronous_commit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+    " -c lock_timeout=2000 -c statement_timeout=15000"
 )
 HURRIED_CONNECT = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-"""PostgreSQL's settings for `Database.hurried_tx`. Its statements find rows by their keys; without the second, one
-prepared while a table was empty goes on reading all of it until the table is analysed."""
+"""PostgreSQL's settings for `Database.hurried_tx`. Its statements find rows by their keys, one by one; without the
+three from the second on, a plan made while a table was empty goes on reading all of it until the table is analysed."""
 
 MOST_URGENT_IN_A_ROW = 8
 """Urgent writers before one of the others has its turn, so that nobody waits for ever."""
 
+DRIVER = "clawhaven.core.driver"
+"""In a session's `info`: (its transaction, or None where it is a hurried one; the dialect; the driver's connection)."""
+
 _open_transactions: ContextVar[int] = ContextVar("open_transactions", default=0)
+
+
+class Busy(Exception):
+    """Somebody else is writing, and who asked does not want to wait."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -123,24 +132,38 @@ def _make_sqlite_durable(engine: sa.Engine, foreign_keys: bool) -> None:
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         # A deferred BEGIN that upgrades to a write fails at once under concurrency (measured: 711 of 800).
-        if connection.get_execution_options().get("reads_only", False):
+        options = connection.get_execution_options()
+        if options.get("reads_only", False):
             connection.exec_driver_sql("BEGIN")
             return
-        is_urgent = connection.get_execution_options().get("is_urgent", False)
-        _wait_for_disk(connection, not connection.get_execution_options().get("flushes_later", False))
-        turns.take(connection.connection.dbapi_connection, is_urgent=is_urgent)
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        waits = options.get("waits", True)
+        _prepare(connection, waits_for_disk=not options.get("flushes_later", False), waits=waits)
+        driver: Any = connection.connection.dbapi_connection
+        if not turns.take(driver, is_urgent=options.get("is_urgent", False), waits=waits):
+            raise Busy
+        try:
+            driver.execute("BEGIN IMMEDIATE").close()  # SQLAlchemy's way there is 40 µs longer
+        except sqlite3.Error as error:
+            turns.leave(driver)
+            if not waits and isinstance(error, sqlite3.OperationalError):
+                raise Busy from error
+            raise sa.exc.DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error) from error
 
 
-def _wait_for_disk(connection: sa.Connection, is_wanted: bool) -> None:
-    """Whether this SQLite connection's next commit waits for the disk; a pool's connections go from hand to hand.
+def _prepare(connection: sa.Connection, *, waits_for_disk: bool, waits: bool) -> None:
+    """How this SQLite connection waits, for the disk at its commit and for other processes that write; a pool's
+    connections go from hand to hand.
 
-    Where it does not, it leaves moving the log into the database file to `Database.flush` as well.
+    Where it does not wait for the disk, it leaves moving the log into the database file to `Database.flush` as well.
     """
-    if connection.info.get("waits_for_disk", True) is not is_wanted:
-        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if is_wanted else 'NORMAL'}")
-        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if is_wanted else 0}")
-        connection.info["waits_for_disk"] = is_wanted
+    info = connection.info
+    if info.get("waits_for_disk", True) is not waits_for_disk:
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if waits_for_disk else 'NORMAL'}")
+        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if waits_for_disk else 0}")
+        info["waits_for_disk"] = waits_for_disk
+    if info.get("waits", True) is not waits:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS if waits else 0}")
+        info["waits"] = waits
 
 
 class _Turns:
@@ -157,20 +180,23 @@ class _Turns:
         self._others: deque[_Ticket] = deque()
         self._urgent_in_a_row = 0
 
-    def take(self, connection: object, *, is_urgent: bool = False) -> None:
-        """Wait for this connection's turn to write."""
+    def take(self, connection: object, *, is_urgent: bool = False, waits: bool = True) -> bool:
+        """Wait for this connection's turn to write; False: it is not, and it does not want to wait."""
         with self._mutex:
             if self._holder is None:
                 self._holder = connection
-                return
+                return True
+            if not waits:
+                return False
             ticket, line = _Ticket(connection), self._urgent if is_urgent else self._others
             line.append(ticket)
         if ticket.called.wait(BUSY_TIMEOUT_MS / 1000):
-            return
+            return True
         with self._mutex:
             if ticket in line:
                 line.remove(ticket)
                 self._holder = connection
+        return True
 
     def ending(self, verb: Callable[[Any], None]) -> Callable[[Any], None]:
         """`verb` (commit or rollback), after which the next one writes."""
@@ -179,11 +205,14 @@ class _Turns:
             try:
                 verb(connection)
             finally:
-                held = getattr(connection, "dbapi_connection", connection)
-                if held is not None and held is self._holder:
-                    self._call_next()
+                self.leave(getattr(connection, "dbapi_connection", connection))
 
         return end
+
+    def leave(self, connection: object) -> None:
+        """The turn of this connection is over, if it has it."""
+        if connection is not None and connection is self._holder:
+            self._call_next()
 
     def _call_next(self) -> None:
         with self._mutex:
@@ -203,7 +232,9 @@ class _Ticket:
         self.connection, self.called = connection, threading.Event()
 
 
-_WAIT = sa.text("SET LOCAL synchronous_commit = on")
+_FLUSH = "SELECT pg_logical_emit_message(true, 'clawhaven', '')"
+"""A transaction that changes nothing and waits for the disk; what was committed before it is on the disk then too.
+https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION"""
 
 
 class Database:
@@ -222,6 +253,7 @@ class Database:
                 engine.url, pool_size=2, pool_pre_ping=True, connect_args={**HURRIED_CONNECT, "options": options}
             )
         self._eager = self._eager.execution_options(is_urgent=True, flushes_later=True)
+        self._at_once = self._eager.execution_options(waits=False)
         self._own = threading.local()
         self._moved_at = 0.0
 
@@ -240,39 +272,53 @@ class Database:
             yield session
 
     @contextmanager
-    def hurried_tx(self, *, has_money: bool = True) -> Iterator[Session]:
-        """An urgent transaction whose commit outlives every process.
+    def hurried_tx(self, *, waits: bool = True) -> Iterator[Session]:
+        """An urgent transaction whose commit does not wait for the disk.
 
-        On SQLite it does not wait for the disk: a failure of the machine itself can lose it until `flush`. PostgreSQL
-        keeps such commits in memory that dies with its server, so there only what moves no money does not wait. It
-        gives up on a row that somebody else has locked for two seconds.
+        Until `flush` a failure of the machine can lose it, on PostgreSQL one of the database's server as well. It gives
+        up on a row that somebody else has locked for two seconds; with `waits` False, on SQLite, it raises Busy at once
+        where somebody else is writing.
         """
-        # Each thread keeps its connection: taking one and giving it back costs as much as a small transaction.
-        kept: sa.Connection | None = getattr(self._own, "connection", None)
-        connection = kept if kept is not None and not kept.closed else self._eager.connect()
-        self._own.connection = connection
+        connection, session = self._hurried(waits)
         token = _open_transactions.set(_open_transactions.get() + 1)
         try:
-            with connection.begin(), Session(connection, expire_on_commit=False) as session:
-                if has_money and not self.is_sqlite:
-                    session.execute(_WAIT)
-                yield session
-                session.flush()
+            with connection.begin():
+                session.info[DRIVER] = (None, connection.dialect, connection.connection.dbapi_connection)
+                try:
+                    yield session
+                    if session.in_transaction():
+                        session.flush()
+                finally:
+                    del session.info[DRIVER]
+                    if session.in_transaction():
+                        session.close()
         except sa.exc.DBAPIError:
             # Whether the server is gone or only refused something: the next transaction has a fresh connection.
-            self._own.connection = None
+            del self._own.hurried[waits]
             connection.invalidate()
             connection.close()
             raise
         finally:
             _open_transactions.reset(token)
 
-    def flush(self) -> None:
-        """Wait until the disk has what was committed so far by `hurried_tx`; PostgreSQL does that by itself.
+    def _hurried(self, waits: bool) -> tuple[sa.Connection, Session]:
+        """This thread's own: making them costs as much as a small transaction."""
+        known: dict[bool, tuple[sa.Connection, Session]] | None = getattr(self._own, "hurried", None)
+        if known is None:
+            known = self._own.hurried = {}
+        kept = known.get(waits)
+        if kept is None or kept[0].closed:
+            connection = (self._eager if waits else self._at_once).connect()
+            kept = known[waits] = connection, Session(connection, expire_on_commit=False)
+        return kept
 
-        About once a second it also moves the log into the database file.
+    def flush(self) -> None:
+        """Wait until the disk has what was committed so far by `hurried_tx`. Raises OSError, DBAPIError.
+
+        On SQLite it also moves the log into the database file, about once a second.
         """
         if not self.is_sqlite:
+            self._flush_server()
             return
         try:
             log = os.open(f"{self.engine.url.database}-wal", os.O_RDONLY)
@@ -289,6 +335,25 @@ class Database:
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()  # waits for nobody, and nobody for it
             except sqlite3.Error as error:
                 raise OSError(f"the log could not be moved into the database: {error}") from error
+
+    def _flush_server(self) -> None:
+        connection: sa.Connection | None = getattr(self._own, "flushing", None)
+        try:
+            if connection is None or connection.closed:
+                connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(sa.text("SET synchronous_commit = on"))
+                connection.commit()
+                self._own.flushing = connection
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute(_FLUSH).close()  # SQLAlchemy's way there takes the counter's thread a tenth of a millisecond
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            self._own.flushing = None
+            if connection is not None:
+                connection.invalidate()
+                connection.close()
+            if isinstance(error, psycopg.Error):
+                raise sa.exc.DBAPIError.instance(_FLUSH, None, error, psycopg.Error) from error
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Session]:

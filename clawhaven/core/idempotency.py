@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,6 +90,18 @@ def release(db: Session, scope: str, key: str) -> None:
             IdempotencyKey.scope == scope, IdempotencyKey.key == key, IdempotencyKey.status.is_(None)
         )
     )
+
+
+def forget(db: Session, word: str) -> None:
+    """Forget requests of this scope, and those whose kept answer holds the word (an account's id)."""
+    is_told = sa.cast(IdempotencyKey.body, sa.Text).contains(word, autoescape=True)
+    db.execute(sa.delete(IdempotencyKey).where(sa.or_(IdempotencyKey.scope == word, is_told)))
+
+
+def forget_address(db: Session, email: str, before: datetime) -> None:
+    """Forget requests before then whose kept answer has this address as one of its values."""
+    is_told = sa.cast(IdempotencyKey.body, sa.Text).contains(json.dumps(email), autoescape=True)
+    db.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < before, is_told))
 
 
 def sweep(db: Session, now: datetime) -> None:

@@ -14,7 +14,8 @@ SECRET_KEYS = re.compile(r"(token|secret|password|api_?key|authorization|cookie|
 SECRET_VALUES = re.compile(
     r"""
     (?<!\d)\d{6,12}:[A-Za-z0-9_-]{30,64}   # Telegram bot token, also in `/bot<token>/`
-    | \b(?:sk|rk|pk|whsec|re|xox[abprs]|chk|chp|chg)[-_][A-Za-z0-9_-]{16,}   # vendors' and our own prefixed keys
+    | \b(?:sk|rk|pk|whsec|re|xox[abprs]|chk|chp|chg|chi)[-_][A-Za-z0-9_-]{16,}   # vendors' and our own prefixed keys
+    | (?:\b(?:ya29\.|GOCSPX-)|1//)[A-Za-z0-9_-]{16,}   # Google's tokens and client secrets
     | (?i:bearer)\s+[A-Za-z0-9._~+/=-]{16,}
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)        # user:password in a URL
     | (?<=[?&]token=)[A-Za-z0-9_-]{16,}

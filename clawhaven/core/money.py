@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 MICROS_PER_DOLLAR = 1_000_000
 MICROS_PER_CENT = 10_000
+
+_MOST_DIGITS = 9
+_AMOUNTS = (
+    re.compile(r"(?P<whole>[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.(?P<fraction>[0-9]{0,6}))?"),
+    re.compile(r"(?P<whole>[1-9][0-9]{0,2}(?:\.[0-9]{3})+),(?P<fraction>[0-9]{0,6})"),
+    re.compile(r"(?P<whole>[0-9]+)(?:[.,](?P<fraction>[0-9]{0,6}))?"),
+)
+"""With thousands marked as in English, as in German, and without."""
 
 
 def from_cents(cents: int) -> int:
@@ -28,11 +38,16 @@ def format_usd(micros: int) -> str:
 
 
 def parse_usd(text: str) -> int:
-    """`29`, `29.5`, `$0.000123` to micro-dollars; raises ValueError on anything else."""
-    cleaned = text.strip().removeprefix("$").replace(",", "")
-    whole, _, fraction = cleaned.partition(".")
-    if not whole.isascii() or not whole.isdigit() or len(fraction) > 6 or len(whole) > 9:
+    """`29`, `29.5`, `$0.000123`, `1,000.50` to micro-dollars; raises ValueError on anything else.
+
+    A comma before one, two or more than three digits at the end is a decimal one, as in `12,50` and `1.000,50`: read
+    as a thousand's mark it would make hundreds of it.
+    """
+    cleaned = text.strip().removeprefix("$")
+    found = next((found for form in _AMOUNTS if (found := form.fullmatch(cleaned))), None)
+    if found is None:
         raise ValueError(f"not an amount in dollars: {text!r}")
-    if fraction and not (fraction.isascii() and fraction.isdigit()):
+    whole = found["whole"].replace(",", "").replace(".", "")
+    if len(whole) > _MOST_DIGITS:
         raise ValueError(f"not an amount in dollars: {text!r}")
-    return int(whole) * MICROS_PER_DOLLAR + int(fraction.ljust(6, "0") or 0)
+    return int(whole) * MICROS_PER_DOLLAR + int((found["fraction"] or "").ljust(6, "0"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -64,6 +65,34 @@ def hit(db: Session, key: str, limit: int, seconds: int, now: datetime) -> None:
     if hits > limit:
         wait = started + seconds - moment
         raise RateLimited(f"Too many tries. Please wait {wait} seconds.", retry_after=wait)
+
+
+def is_used_up(db: Session, key: str, limit: int, seconds: int, now: datetime) -> bool:
+    """True when the next `hit` of the same would be refused; counts nothing."""
+    moment = int(now.timestamp())
+    found = db.get(RateWindow, (key[:200], moment - moment % seconds))
+    return found is not None and found.hits >= limit
+
+
+def note(db: Session, key: str, at: datetime) -> None:
+    """Remember for a day that `key` was there at this second."""
+    with suppress(RateLimited):
+        hit(db, key, 1, 1, at)
+
+
+def last_noted(db: Session, key: str) -> datetime | None:
+    """The newest second that was noted for `key`, as long as it is remembered."""
+    found = db.scalar(sa.select(sa.func.max(RateWindow.started)).where(RateWindow.key == key[:200]))
+    return None if found is None else datetime.fromtimestamp(found, UTC)
+
+
+def first_noted(db: Session, key: str, after: datetime | None) -> datetime | None:
+    """The oldest second that was noted for `key`, later than `after` if that is given."""
+    query = sa.select(sa.func.min(RateWindow.started)).where(RateWindow.key == key[:200])
+    if after is not None:
+        query = query.where(RateWindow.started > int(after.timestamp()))
+    found = db.scalar(query)
+    return None if found is None else datetime.fromtimestamp(found, UTC)
 
 
 def sweep(db: Session, now: datetime) -> None:

@@ -26,6 +26,7 @@ class KeyRing:
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != 32 for key in keys):
             raise ValueError("an encryption key is 32 bytes")
+        self._macs = [hmac.digest(key, b"clawhaven fingerprints", "sha256") for key in keys]
         self._keys = {hashlib.sha256(b"clawhaven key id" + key).hexdigest()[:8]: AESGCM(key) for key in keys}
         self._current = next(iter(self._keys))
 
@@ -39,6 +40,11 @@ class KeyRing:
         nonce = os.urandom(12)
         sealed = self._keys[self._current].encrypt(nonce, plain.encode(), purpose.encode())
         return f"v1.{self._current}.{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+
+    def fingerprints(self, text: str, purpose: str) -> list[str]:
+        """What `text` is recognised by without being kept: 64 hex digits for each key, that of the first key first."""
+        said = f"{purpose}\0{text}".encode()
+        return [hmac.digest(key, said, "sha256").hex() for key in self._macs]
 
     def open(self, sealed: str, purpose: str) -> str:
         """Decrypt; raises SealBroken when it is not ours, not for this purpose, or damaged."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,14 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from clawhaven.core import colours
 
 LOGO_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
 """What a logo may be, and what it is sent as."""
+CARD_TYPES = (".png", ".jpg")
+"""What networks and messengers show beside a link: all of them know these. https://ogp.me/#types"""
 
 
 def _readability(colour: str, *, is_text: bool) -> float:
@@ -31,12 +34,21 @@ def _readability(colour: str, *, is_text: bool) -> float:
 
 
 class FileSecrets(PydanticBaseSettingsSource):
-    """`STRIPE_SECRET_KEY_FILE=/run/secrets/stripe` gives STRIPE_SECRET_KEY the file's content, stripped."""
+    """`STRIPE_SECRET_KEY_FILE=/run/secrets/stripe` gives STRIPE_SECRET_KEY the file's content, stripped.
+
+    `written`: what stands in `.env`, names in lower case; the environment is asked before it.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], written: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._written = written
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """The content of the file named by NAME_FILE; raises ValueError when it cannot be read."""
         name = f"{field_name.upper()}_FILE"
         path = os.environ.get(name)
+        if not path and not os.environ.get(field_name.upper()):
+            path = self._written.get(name.lower())
         if not path:
             return None, field_name, False
         try:
@@ -51,6 +63,10 @@ class FileSecrets(PydanticBaseSettingsSource):
             if value is not None:
                 found[key] = value
         return found
+
+
+def _lines_of(source: PydanticBaseSettingsSource) -> Mapping[str, str | None]:
+    return source.env_vars if isinstance(source, DotEnvSettingsSource) else {}
 
 
 class EnvSettings(BaseSettings):
@@ -69,7 +85,7 @@ class EnvSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, FileSecrets(settings_cls), env_settings, dotenv_settings
+        return init_settings, FileSecrets(settings_cls, _lines_of(dotenv_settings)), env_settings, dotenv_settings
 
 
 class Settings(EnvSettings):
@@ -94,6 +110,9 @@ class Settings(EnvSettings):
         "", description="`host:port` for a listener that serves only the model proxy (containers reach it there)."
     )
     proxy_url: str = Field("", description="The model proxy's address as an instance sees it, where not the default.")
+    proxy_public_url: str = Field(
+        "", description="The model proxy's address for customers' own programs. Default: BASE_URL/proxy."
+    )
     port_range_start: int = Field(30000, ge=1024, le=65535, description="First loopback port for gateways.")
     port_range_end: int = Field(30999, ge=1024, le=65535, description="Last loopback port for gateways.")
     max_customers: int = Field(20, ge=0, description="Places; beyond it sign-up answers at_capacity.")
@@ -111,6 +130,9 @@ class Settings(EnvSettings):
     subscriptions_by: str = Field("", description="Which of PAYMENTS sells subscriptions. Default: the first that can.")
     topups_by: str = Field("", description="Which of PAYMENTS sells top-ups. Default: the first that can.")
     plans_file: Path | None = Field(None, description="Your own plan catalogue (TOML) instead of the built-in one.")
+    skills_file: Path | None = Field(
+        None, description="What you offer of the skills, and skills of your own (TOML); see docs/howto/offer-skills.md."
+    )
     wallet_minimum: Decimal = Field(
         Decimal(10), ge=0, le=100_000, description="US dollars a metered wallet never goes below; 0 is allowed."
     )
@@ -145,6 +167,9 @@ class Settings(EnvSettings):
     support_address: str = Field("support@localhost", description="Shown to customers who need a person.")
     brand_name: str = Field("Clawhaven", min_length=1, max_length=60, description="The name customers see.")
     brand_logo: Path | None = Field(None, description="Your logo (SVG, PNG, WebP or JPEG), shown 28 pixels high.")
+    brand_card: Path | None = Field(
+        None, description="Your picture beside shared links (PNG or JPEG, 1200 by 630). Default: ours, without a name."
+    )
     brand_primary: str = Field(
         "", description="Your colour, `#rrggbb`, for links and buttons; dark enough to read on white. Default: ours."
     )
@@ -158,6 +183,17 @@ class Settings(EnvSettings):
     model_markup_percent: int = Field(150, ge=100, le=10_000, description="Customer price as per cent of list price.")
     model_prices_file: Path | None = Field(
         None, description="Your own prices of models (TOML): other prices than ours, further models, models not sold."
+    )
+    trial_model: str = Field(
+        "",
+        max_length=100,
+        description="The model strangers talk to on the landing page, at your cost. Default: the sandbox, or none.",
+    )
+    trial_budget_per_day: Decimal = Field(
+        Decimal(1),
+        ge=0,
+        le=100_000,
+        description="US dollars a day (UTC) that these talks may cost you, at list price; 0 closes the trial chat.",
     )
     openclaw_version: str = Field("2026.9.6", description="The pinned OpenClaw version.")
     instance_memory_mb: int = Field(2048, ge=1280, description="Memory limit per instance; below 1280 MB it dies.")
@@ -180,6 +216,21 @@ class Settings(EnvSettings):
     metrics_token: SecretStr = Field(
         SecretStr(""),
         description="What Prometheus sends to read /metrics. Empty: only this machine may, in production nobody.",
+    )
+    backups_dir: Path | None = Field(
+        None, description="Sealed copies of assistants; best on another disk. Default: DATA_DIR/backups."
+    )
+    backup_hour: int = Field(3, ge=0, le=23, description="The hour (UTC) from which the daily backups are made.")
+    backups_kept: int = Field(7, ge=1, le=365, description="Daily backups that are kept of each assistant.")
+    backups_at_once: int = Field(2, ge=1, le=64, description="Daily backups that are made at the same time.")
+    backup_max_mb: int = Field(
+        20_000, ge=1, description="An assistant that keeps more than this is not backed up; you are told."
+    )
+    disk_kept_free_mb: int | None = Field(
+        None,
+        ge=0,
+        description="Megabytes of a disk that backups and restores leave free."
+        " Default: 1000, or 5 % of the disk where that is more.",
     )
     session_days: int = Field(7, ge=1, description="Life of a sign-in.")
     trusted_proxy_count: int = Field(0, ge=0, description="Reverse proxies in front, whose X-Forwarded-For counts.")
@@ -207,7 +258,7 @@ class Settings(EnvSettings):
             )
         return colour
 
-    @field_validator("brand_logo", "terms_file", "privacy_file", "imprint_file")
+    @field_validator("brand_logo", "brand_card", "terms_file", "privacy_file", "imprint_file")
     @classmethod
     def _check_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is None:
@@ -217,6 +268,8 @@ class Settings(EnvSettings):
             raise ValueError(f"{path} is not a file that can be read")
         if info.field_name == "brand_logo" and path.suffix.lower() not in LOGO_TYPES:
             raise ValueError(f"a logo ends in {', '.join(LOGO_TYPES)}")
+        if info.field_name == "brand_card" and path.suffix.lower() not in CARD_TYPES:
+            raise ValueError(f"a picture for links ends in {', '.join(CARD_TYPES)}")
         return path
 
     @model_validator(mode="after")
@@ -233,6 +286,7 @@ class Settings(EnvSettings):
             self.database_url = f"sqlite:///{path}"
         self.base_url = (self.base_url or f"http://{self.platform_host}:{self.platform_port}").rstrip("/")
         self.proxy_url = self.proxy_url.rstrip("/")
+        self.proxy_public_url = self.proxy_public_url.rstrip("/")
         return self
 
     def micros(self, name: str) -> int:
@@ -245,9 +299,19 @@ class Settings(EnvSettings):
         return frozenset(word.strip().lower() for word in self.admin_emails.split(",") if word.strip())
 
     @property
+    def kept_free_bytes(self) -> int | None:
+        """DISK_KEPT_FREE_MB in bytes."""
+        return None if self.disk_kept_free_mb is None else self.disk_kept_free_mb * 1_000_000
+
+    @property
     def is_production(self) -> bool:
         """True where weak or missing secrets and sandbox providers stop the start."""
         return self.environment == "production"
+
+    @property
+    def vault_dir(self) -> Path:
+        """Where backups are kept."""
+        return (self.backups_dir or self.data_dir / "backups").expanduser().absolute()
 
     @property
     def instances_dir(self) -> Path:

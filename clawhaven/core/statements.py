@@ -7,8 +7,9 @@ takes many rows one by one in a prepared statement, PostgreSQL takes them as one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from clawhaven.core.db import DRIVER
 
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _ROWS, _KEYS = "the_rows", "the_keys"
@@ -37,12 +40,17 @@ class Many(ABC):
             names = tuple(rows[0])
             statement = self._for_json(names) if dialect.name == "postgresql" else self._for_each(names)
             compiled = self._ready[dialect.name] = _Compiled(statement, dialect, names)
-        with _cursor(dialect, connection, compiled.text) as cursor:
+        cursor = connection.cursor()
+        try:
             if dialect.name == "postgresql":
                 cursor.execute(compiled.text, {_ROWS: msgspec.json.encode(rows).decode()})
             else:
-                cursor.executemany(compiled.text, [compiled.values(row) for row in rows])
+                cursor.executemany(compiled.text, compiled.values_of(rows))
             return int(cursor.rowcount)
+        except dialect.loaded_dbapi.Error as error:
+            raise _as_usual(error, dialect, connection, compiled.text) from error
+        finally:
+            cursor.close()
 
     @abstractmethod
     def _for_each(self, names: Sequence[str]) -> Any:
@@ -100,10 +108,13 @@ class UpdateMany(Many):
 
 
 class Lookup:
-    """One SELECT of the rows whose `column` is one of given keys."""
+    """One SELECT of the rows whose `column`, or the other one (`also`), is one of given keys."""
 
-    def __init__(self, column: sa.ColumnElement[Any], select: sa.Select[Any]) -> None:
-        self._column, self._select = column, select
+    def __init__(
+        self, column: sa.ColumnElement[Any], select: sa.Select[Any], *, also: sa.ColumnElement[Any] | None = None
+    ) -> None:
+        self._columns = [column] if also is None else [column, also]
+        self._select = select
         self._ready: dict[tuple[str, int], _Compiled] = {}
 
     def fetch(self, db: Session, keys: Collection[str], **values: Any) -> list[tuple[Any, ...]]:
@@ -131,13 +142,20 @@ class Lookup:
         if compiled is None:
             if length:
                 binds = [sa.bindparam(f"key_{number}", type_=sa.String()) for number in range(length)]
-                is_wanted: Any = self._column.in_(binds)
+                tests: list[Any] = [column.in_(binds) for column in self._columns]
             else:
-                is_wanted = self._column == sa.any_(sa.bindparam(_KEYS, type_=sa.ARRAY(sa.String())))
-            compiled = self._ready[dialect.name, length] = _Compiled(self._select.where(is_wanted), dialect, None)
-        with _cursor(dialect, connection, compiled.text) as cursor:
+                keys = sa.bindparam(_KEYS, type_=sa.ARRAY(sa.String()))
+                tests = [column == sa.any_(keys) for column in self._columns]
+            wanted = self._select.where(sa.or_(*tests))
+            compiled = self._ready[dialect.name, length] = _Compiled(wanted, dialect, None)
+        cursor = connection.cursor()
+        try:
             cursor.execute(compiled.text, compiled.values(given))
             return compiled.results(cursor.fetchall())
+        except dialect.loaded_dbapi.Error as error:
+            raise _as_usual(error, dialect, connection, compiled.text) from error
+        finally:
+            cursor.close()
 
 
 class _Compiled:
@@ -149,7 +167,13 @@ class _Compiled:
         self._is_positional = bool(compiled.positional)
         self._names = list(compiled.positiontup or ()) if self._is_positional else list(compiled.bind_names.values())
         ins: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
-        self._plan = [(name, ins.get(name)) for name in self._names]
+        is_sqlite = dialect.name == "sqlite"
+        kinds = {name: bind.type for bind, name in compiled.bind_names.items()}
+        # SQLite takes truth values for the numbers they are.
+        plain = {name for name, kind in kinds.items() if is_sqlite and isinstance(kind, sa.Boolean)}
+        self._plan = [(name, None if name in plain else ins.get(name)) for name in self._names]
+        self._turned = [(place, turn) for place, (_, turn) in enumerate(self._plan) if turn is not None]
+        self._take = itemgetter(*self._names) if len(self._names) > 1 else None
         self._outs: list[tuple[int, Callable[[Any], Any]]] = []
         if isinstance(statement, sa.Select):
             for place, column in enumerate(statement.selected_columns):
@@ -161,6 +185,27 @@ class _Compiled:
         """The driver's parameters."""
         made = [given[name] if turn is None else turn(given[name]) for name, turn in self._plan]
         return made if self._is_positional else dict(zip(self._names, made, strict=True))
+
+    def values_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """The same for many rows. Those of one transaction have few different times, each of which is turned once."""
+        if self._take is None:
+            return [self.values(row) for row in rows]
+        if not self._turned:
+            return [self._take(row) for row in rows]
+        known: dict[datetime, Any] = {}
+        made = []
+        for row in rows:
+            values = list(self._take(row))
+            for place, turn in self._turned:
+                value = values[place]
+                if not isinstance(value, datetime):
+                    values[place] = turn(value)
+                elif value in known:
+                    values[place] = known[value]
+                else:
+                    values[place] = known[value] = turn(value)
+            made.append(values)
+        return made
 
     def results(self, rows: list[Any]) -> Iterable[tuple[Any, ...]]:
         """The rows as SQLAlchemy would give them."""
@@ -182,30 +227,19 @@ def _recordset(columns: Mapping[str, sa.Column[Any]]) -> Any:
     return sa.func.json_to_recordset(rows).table_valued(*typed).render_derived(name="given", with_types=True)
 
 
-@contextmanager
-def _cursor(dialect: sa.Dialect, connection: Any, text: str) -> Iterator[Any]:
-    """A cursor of the driver, whose errors are SQLAlchemy's as they are everywhere else."""
+def _as_usual(error: Exception, dialect: sa.Dialect, connection: Any, text: str) -> Exception:
+    """A driver's error as SQLAlchemy raises it everywhere else."""
     driver = dialect.loaded_dbapi
-    try:
-        with closing(connection.cursor()) as cursor:
-            yield cursor
-    except driver.Error as error:
-        is_lost = dialect.is_disconnect(error, connection, None)
-        raise DBAPIError.instance(
-            text, None, error, driver.Error, connection_invalidated=is_lost, dialect=dialect
-        ) from error
+    is_lost = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]
+    return DBAPIError.instance(text, None, error, driver.Error, connection_invalidated=is_lost, dialect=dialect)
 
 
 def _driver(db: Session) -> tuple[sa.Dialect, Any]:
     """The dialect and the driver's connection of this transaction; asking the session each time costs 10 µs."""
-    transaction = db.get_transaction()
-    known: tuple[Any, sa.Dialect, Any] | None = db.info.get(_DRIVER)
-    if known is not None and known[0] is transaction and transaction is not None:
+    known: tuple[Any, sa.Dialect, Any] | None = db.info.get(DRIVER)
+    if known is not None and (known[0] is None or known[0] is db.get_transaction()):
         return known[1], known[2]
     connection = db.connection()
-    found = connection.dialect, connection.connection
-    db.info[_DRIVER] = (db.get_transaction(), *found)
+    found = connection.dialect, connection.connection.dbapi_connection
+    db.info[DRIVER] = (db.get_transaction(), *found)
     return found
-
-
-_DRIVER = "clawhaven.core.statements"

@@ -18,6 +18,8 @@ for module in (
     "ledger.models",
     "billing.models",
     "instances.models",
+    "instances.skillset",
+    "integrations.models",
     "notices.models",
     "metering.models",
     "metering.pricebook",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from clawhaven.ports.runtime import Health
@@ -28,6 +29,16 @@ class ChatEvent:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line of a conversation as the gateway keeps it."""
+
+    is_owner: bool
+    """True for the person's words, False for the assistant's."""
+    text: str
+    at: datetime | None
+
+
 class Gateway(Protocol):
     """Client for a gateway's own control interfaces. Raises ProviderError only."""
 
@@ -44,6 +55,9 @@ class Gateway(Protocol):
         self, address: GatewayAddress, session: str, message: str, idempotency_key: str, timeout_seconds: float = 300
     ) -> Iterator[ChatEvent]:
         """Send a person's message in `session` and yield the answer as it grows; ends with `final` or `error`."""
+
+    def history(self, address: GatewayAddress, session: str, most: int) -> Sequence[Said]:
+        """What was said in `session`, oldest first, the newest `most` lines at most; without tools and asides."""
 
     def trace_id(self, idempotency_key: str) -> str:
         """The W3C trace id (32 hex digits) that the model calls of this turn carry in `traceparent`. Pure."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ class Capability(StrEnum):
     INVOICES = "invoices"
     REFUND = "refund"
     CHARGE_SAVED = "charge_saved"
+    CUSTOMERS = "customers"
+    """A customer's address can be changed, and who they are taken out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class PaymentEvent:
     """For events that name only a payment (refunds, disputes); what a receipt of ours calls `reference`."""
     checkout_key: str | None = None
     """Our checkout's id from the vendor's metadata: the way back when the answer with its reference was lost."""
+    is_made: bool = False
+    """Made by `unseen` of the vendor's lists: the vendor itself may have told the same under another id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +148,44 @@ class VendorPayment:
     """Start of the subscription period it pays for; None for single payments, prorations and trials."""
     period_end: datetime | None = None
     refunded_micros: int | None = 0
-    """Given back so far, all refunds together; a lost dispute counts as given back in full. None: it did not tell."""
+    """Given back so far, all refunds together; what was lost in a dispute counts as given back. None: it did not tell,
+    and of disputes neither."""
     dispute: str | None = None
-    """`open`, `won` or `lost`; None: never disputed."""
+    """`open`, `won` or `lost`; None: never disputed. `inquiry`, then `inquiry_closed`: a bank asked, and has taken no
+    money."""
     dispute_due_at: datetime | None = None
     """Until when an answer to the open dispute is taken; None where the vendor does not tell."""
+    disputed_micros: int | None = None
+    """How much of it is, or was, disputed; None: all of it, or the vendor does not tell."""
     fee_micros: int | None = None
     """What the vendor kept; None where it does not tell."""
     paid_at: datetime | None = None
     plan: str | None = None
     """Our plan's id the period was bought at; None where the vendor cannot tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRate:
+    """What a vendor keeps of each payment by its price list: per cent of it, and a fixed amount."""
+
+    percent: Decimal
+    fixed_micros: int
+
+    def of(self, amount_micros: int, payments: int = 1) -> int:
+        """An estimate for so many payments of this sum, in micro-dollars."""
+        return int(amount_micros * self.percent / 100) + payments * self.fixed_micros
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPayment:
+    """A payment in another currency than US dollars: nothing is given for it, and it goes back in whole.
+
+    `paid`: what was paid, for people: `49.00 EUR`. `is_returned`: all of it has gone back.
+    """
+
+    reference: str
+    paid: str
+    is_returned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +198,8 @@ class VendorState:
     payments: tuple[VendorPayment, ...]
     subscription: VendorSubscription | None
     customer_reference: str | None = None
+    foreign: tuple[ForeignPayment, ...] = ()
+    """What was paid in another currency; not in `payments`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +260,8 @@ class Payments(Protocol):
     is_for_production: bool
     is_customer_by_email: bool
     """True where a mail address alone decides whose payments a checkout joins; whoever types it joins them."""
+    fee_rate: FeeRate | None
+    """For an estimate where the vendor does not tell the fee of each payment (`VendorPayment.fee_micros`)."""
     checkout_origins: Sequence[str]
     """Origins (`https://…`) the browser is sent to for paying; empty where the page is ours."""
 
@@ -235,7 +272,8 @@ class Payments(Protocol):
         """The vendor's current state of a checkout (or of a `charge_saved`) and everything that came of it."""
 
     def cancel(self, subscription_reference: str, at_period_end: bool) -> None:
-        """End a subscription; already ended is success."""
+        """End a subscription; already ended is success. One that the vendor does not know is a permanent error
+        `unknown_subscription`."""
 
     def undo_cancel(self, subscription_reference: str) -> None:
         """Take back a cancel at period end; nothing to take back is success; ended for good is a permanent error."""
@@ -250,12 +288,16 @@ class Payments(Protocol):
     def change_plan(self, subscription_reference: str, price: Price, key: str) -> None:
         """Move a subscription to another price now, the rest of the period prorated; already there is success."""
 
-    def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
-        """Give money back once per `key`; returns the vendor's refund reference."""
+    def refund(self, payment_reference: str, amount_micros: int | None, key: str) -> str:
+        """Give money back once per `key`; None: all of a payment, in its own currency. Returns the vendor's refund
+        reference."""
 
     def charge_saved(self, request: ChargeRequest) -> VendorCheckout:
         """Charge the saved method once per key. Never raises for a declined card: `fetch(reference)` says how it
         ended (`paid`, `declined`, or `open` while it needs the customer, who then goes to `url`)."""
+
+    def find_charge(self, request: ChargeRequest) -> VendorCheckout | None:
+        """What `charge_saved` made of the same request before, or None. Charges nothing."""
 
     def portal_url(self, customer_reference: str, return_url: str) -> str:
         """A short-lived address of the vendor's page for payment method and invoices."""
@@ -265,6 +307,13 @@ class Payments(Protocol):
 
     def saved_method(self, customer_reference: str) -> SavedMethod | None:
         """What `charge_saved` would charge, or None."""
+
+    def move_customer(self, customer_reference: str, email: str) -> None:
+        """The customer's address from now on, for receipts and the portal; a customer who is gone is success."""
+
+    def remove_customer(self, customer_reference: str) -> None:
+        """Take out who a customer is, and how they pay; every subscription of theirs ends. Payments and invoices stay
+        in the vendor's books. Gone is success."""
 
     def list_subscriptions(self) -> list[ListedSubscription]:
         """Every subscription of ours that the vendor has not ended, for reconciling."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 Placement = Mapping[str, Any]
 """Opaque JSON that a runtime returns and only that runtime reads. Never holds a secret."""
+
+
+Packing = Generator[bytes, None, None]
+"""Pieces of an archive; closing it early lets the gateway go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,29 @@ class Runtime(Protocol):
 
     def logs(self, placement: Placement, lines: int = 200) -> Sequence[str]:
         """The newest `lines` lines of the gateway's log, oldest first."""
+
+    def pack(self, placement: Placement, instead: Mapping[str, str], most_bytes: int) -> Packing:
+        """All that the instance keeps, as it is at one instant, as a gzipped tar of an OpenClaw home.
+
+        `instead`: texts for paths of the archive (`.openclaw/openclaw.json`), in place of what is there. Never in it:
+        `secrets/`, caches, locks, links that lead out. A running gateway is held still only while its files are
+        read, before the first piece that is not empty; close the iterator when you stop early. Raises ProviderError
+        `too_large` beyond `most_bytes` of content, `held_too_long`.
+        """
+
+    def unpack(
+        self, placement: Placement, pieces: Iterable[bytes], most_bytes: int, *, is_way_back: bool = False
+    ) -> None:
+        """Replace all that the instance keeps by such an archive, at once and whole, or not at all; it must be stopped.
+
+        Its `openclaw.json` and its secrets stay as they are now. Raises ProviderError `bad_archive` (permanent) for
+        anything but plain files, folders and links that stay inside, or more than `most_bytes`; and what `pieces` do.
+        `is_way_back`: what is kept free of the disk may be used, because what lies there now cannot stay.
+        """
+
+    def pin(self, placement: Placement, to: Placement | None) -> Placement:
+        """From the next start on run the OpenClaw that this installation pins, or the one that `to` ran; it must be
+        stopped, and is not started. Until then a start keeps the version it had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,13 @@ class Dialect(StrEnum):
     MODELS = "models"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one costs five times as much then
 class Usage:
     """Tokens of one call. Cache tokens are never included in `input_tokens`; reasoning is part of `output_tokens`.
 
     Audio tokens are a part of `input_tokens` and `output_tokens`, told apart because some models price them apart.
+    `apart` are passes of the model that the vendor prices each by itself: they are part of the figures, and what the
+    figures have beyond them is one pass more.
     """
 
     input_tokens: int = 0
@@ -35,9 +37,10 @@ class Usage:
     is_estimated: bool = False
     input_audio_tokens: int = 0
     output_audio_tokens: int = 0
+    apart: tuple[Usage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one costs five times as much then
 class Call:
     """The few facts of a request body that matter to us. `max_output_tokens` None: the client set no limit."""
 
@@ -48,7 +51,7 @@ class Call:
     """False: an OpenAI chat stream whose client did not ask for usage; we ask, and drop the extra chunk again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one costs five times as much then
 class OutRequest:
     """What goes to the vendor."""
 

@@ -63,8 +63,7 @@ def test_what_fails_fails_where_it_is_awaited(seats: Seats) -> None:
     assert got == [1]
 
 
-def test_a_silent_source_is_bridged_with_heartbeats(seats: Seats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrying, "HEARTBEAT_SECONDS", 0.01)
+def test_a_silent_source_is_bridged_with_heartbeats(seats: Seats) -> None:
     heard = threading.Event()
 
     def slow() -> Iterator[int]:
@@ -73,7 +72,7 @@ def test_a_silent_source_is_bridged_with_heartbeats(seats: Seats, monkeypatch: p
 
     async def run() -> list[int | None]:
         got: list[int | None] = []
-        async for item in await carry(seats, "a", slow):
+        async for item in await carry(seats, "a", slow, quiet_seconds=0.01):
             got.append(item)
             heard.set()
         return got

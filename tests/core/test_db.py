@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from clawhaven.core import ratelimit
 from clawhaven.core.clock import Clock
-from clawhaven.core.db import MOST_URGENT_IN_A_ROW, Database, _Turns, in_transaction, lock, make_engine
+from clawhaven.core.db import MOST_URGENT_IN_A_ROW, Busy, Database, _Turns, in_transaction, lock, make_engine
 from clawhaven.core.errors import RateLimited
 
 
@@ -139,6 +139,29 @@ def test_a_writer_that_another_process_refuses_gives_its_turn_on(
     with database.tx() as tx:
         tx.execute(sa.text("INSERT INTO turn VALUES (2)"))
         assert tx.scalar(sa.text("SELECT n FROM turn")) == 2
+    database.close()
+
+
+def test_who_does_not_want_to_wait_hears_at_once_that_somebody_writes(tmp_path: Path) -> None:
+    path = tmp_path / "shared.sqlite3"
+    database = Database(make_engine(f"sqlite:///{path}"))
+    with database.tx() as tx:
+        tx.execute(sa.text("CREATE TABLE turn (n INTEGER)"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as elsewhere:
+        elsewhere.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(Busy), database.hurried_tx(waits=False):
+                raise AssertionError
+        elsewhere.execute("ROLLBACK")
+    with database.tx() as tx:
+        tx.connection()
+        with pytest.raises(Busy), database.hurried_tx(waits=False):
+            raise AssertionError
+    for number in range(2):
+        with database.hurried_tx(waits=False) as tx:
+            tx.execute(sa.text("INSERT INTO turn VALUES (:n)"), {"n": number})
+        with database.hurried_tx() as tx:
+            assert tx.scalar(sa.text("SELECT count(*) FROM turn")) == number + 1
     database.close()
 
 

@@ -14,6 +14,10 @@ SECRETS = [
     "sk-ant-api03-abcdefghijklmnopqrst",
     "chk_abcdefghijklmnopqrstuvwxyz0123456789abcdefg",
     "chp_abcdefghijklmnopqrstuvwxyz0123456789abcdefg",
+    "chi_abcdefghijklmnopqrstuvwxyz0123456789abcdefg",
+    "ya29.a0AfH6SMBabcdefghijklmnopqrstuvwxyz",
+    "1//0gabcdefghijklmnopqrstuvwxyz-ABC",
+    "GOCSPX-abcdefghijklmnopqrstuvwx",
     "whsec_abcdefghijklmnopqrstuvwx",
     "xoxb-1234567890-abcdefghijkl",
 ]

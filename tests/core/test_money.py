@@ -34,7 +34,36 @@ def test_a_fraction_of_a_cent_is_no_cents() -> None:
         to_cents(10_001)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1e3", "1.1234567", "٣", "1.٣", "NaN", "1_000", "1.2.3", "0x10", "9" * 10])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-1",
+        "1e3",
+        "1.1234567",
+        "٣",
+        "1.٣",
+        "NaN",
+        "1_000",
+        "1.2.3",
+        "0x10",
+        "9" * 10,
+        "1,0,0",
+        "1,000,5",
+        "1.000.5",
+    ],
+)
 def test_what_is_not_an_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         parse_usd(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cents"),
+    [
+        *(("12.50", 1250), ("12,50", 1250), ("2,5", 250), ("0,05", 5), ("$1,000", 100_000), ("1,000.50", 100_050)),
+        *(("1.000,50", 100_050), ("1,234,567.00", 123_456_700), ("1000,00", 100_000), ("29.", 2900), ("29,", 2900)),
+    ],
+)
+def test_a_comma_is_read_as_its_writer_means_it(text: str, cents: int) -> None:
+    assert parse_usd(text) == from_cents(cents)

@@ -80,3 +80,26 @@ def test_old_windows_are_forgotten(db: Database) -> None:
         ratelimit.hit(tx, "new", 1, 60, NOW - timedelta(hours=23))
         ratelimit.sweep(tx, NOW)
         assert tx.scalars(sa.select(RateWindow.key)).all() == ["new"]
+
+
+def test_what_was_noted_is_found_by_its_second(db: Database) -> None:
+    at = datetime(2026, 11, 21, 12, 0, 5, 700_000, tzinfo=UTC)
+    with db.tx() as session:
+        assert (ratelimit.last_noted(session, "k"), ratelimit.first_noted(session, "k", None)) == (None, None)
+        for seconds in (0, 0, 7, 3):
+            ratelimit.note(session, "k", at + timedelta(seconds=seconds))
+        first = at.replace(microsecond=0)
+        assert ratelimit.last_noted(session, "k") == first + timedelta(seconds=7)
+        assert ratelimit.first_noted(session, "k", None) == first
+        assert ratelimit.first_noted(session, "k", at) == first + timedelta(seconds=3)
+        assert ratelimit.first_noted(session, "k", at + timedelta(seconds=7)) is None
+
+
+def test_a_used_up_limit_is_seen_without_a_use(db: Database) -> None:
+    with db.tx() as tx:
+        for is_over in (False, False, True):
+            assert ratelimit.is_used_up(tx, "k" * 500, 2, 60, NOW) is is_over
+            assert ratelimit.is_used_up(tx, "k" * 500, 2, 60, NOW) is is_over
+            if not is_over:
+                ratelimit.hit(tx, "k" * 500, 2, 60, NOW)
+        assert not ratelimit.is_used_up(tx, "k" * 500, 2, 60, NOW + timedelta(seconds=60))

@@ -61,3 +61,11 @@ def test_hashes_and_comparison() -> None:
     assert hash_token("a") == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
     assert same("abc", "abc")
     assert not same("abc", "abd")
+
+
+def test_a_fingerprint_tells_texts_and_purposes_apart_under_each_key() -> None:
+    ring = KeyRing([NEW, OLD])
+    first, second = ring.fingerprints("ada@example.com", "x")
+    assert [first] == KeyRing([NEW]).fingerprints("ada@example.com", "x")
+    assert [second] == KeyRing([OLD]).fingerprints("ada@example.com", "x")
+    assert len({first, second, *ring.fingerprints("ada@example.com", "y"), *ring.fingerprints("x", "x")}) == 6

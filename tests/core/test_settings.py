@@ -35,6 +35,21 @@ def test_reads_environment_dotenv_and_secret_files(tmp_path: Path, monkeypatch: 
     assert "abab" not in repr(settings)
 
 
+def test_a_secret_file_may_be_named_in_dotenv_and_the_environment_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("ab" * 32 + "\n")
+    (tmp_path / "other").write_text("cd" * 32)
+    (tmp_path / ".env").write_text(f"ENCRYPTION_KEY_FILE={tmp_path / 'key'}   # made with openssl\n")
+    monkeypatch.chdir(tmp_path)
+    assert Settings().keys() == "ab" * 32
+    monkeypatch.setenv("ENCRYPTION_KEY_FILE", str(tmp_path / "other"))
+    assert Settings().keys() == "cd" * 32
+    monkeypatch.delenv("ENCRYPTION_KEY_FILE")
+    monkeypatch.setenv("ENCRYPTION_KEY", "ef" * 32)
+    assert Settings().keys() == "ef" * 32
+
+
 def test_says_which_secret_file_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENCRYPTION_KEY_FILE", "/nowhere/key")
     with pytest.raises(ValueError, match="ENCRYPTION_KEY_FILE: cannot read"):

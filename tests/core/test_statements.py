@@ -91,3 +91,55 @@ def test_what_the_database_refuses_is_its_usual_error_and_nothing_of_it_stays(db
         assert len(FIND.fetch(tx, ["ins_2"], since=HOUR)) == 1
     with db.read() as tx:
         assert FIND.fetch(tx, ["ins_1"], since=HOUR) == []
+
+
+def test_what_did_not_wait_for_the_disk_is_there_after_a_flush(db: Database) -> None:
+    with db.hurried_tx() as tx:
+        tx.execute(sa.text("CREATE TABLE hurried (name TEXT)"))
+        tx.execute(sa.text("INSERT INTO hurried VALUES ('one')"))
+    with db.read() as tx:
+        written = None if db.is_sqlite else tx.scalar(sa.text("SELECT pg_current_wal_insert_lsn()"))
+    db.flush()
+    with db.read() as tx:
+        assert tx.scalar(sa.text("SELECT name FROM hurried")) == "one"
+        if written:
+            assert tx.scalar(sa.text("SELECT pg_current_wal_flush_lsn() >= CAST(:at AS pg_lsn)"), {"at": written})
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_plan_made_while_the_table_was_empty_looks_rows_up_by_their_keys(db: Database) -> None:
+    # SQLite has one plan for one row.
+    add_one = UpdateMany(TABLE, where={name: f"its_{name}" for name in KEY}, values={"calls": "calls_now"})
+    names = [f"ins_{number:04}" for number in range(2000)]
+
+    def wanted(instance: str) -> dict[str, object]:
+        of = row(instance)
+        return {"calls_now": 7, **{f"its_{name}": of[name] for name in KEY}}
+
+    with db.hurried_tx() as tx:
+        assert add_one.run(tx, [wanted("ins_0001")]) == 0
+        PUT.run(tx, [row(name) for name in names])
+        assert add_one.run(tx, [wanted(name) for name in names[:300]]) == 300
+        text = add_one._ready["postgresql"].text
+        connection = tx.connection().connection.dbapi_connection
+        assert connection is not None
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {text}", {"the_rows": "[]"})
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Nested Loop" in plan
+    assert "Index Cond" in plan
+    assert "Hash" not in plan
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_flush_whose_connection_was_cut_fails_as_usual_and_the_next_one_connects_again(db: Database) -> None:
+    # SQLite's flush has no connection.
+    db.flush()
+    with db._own.flushing.connection.dbapi_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    with db.tx() as tx:
+        tx.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+    with pytest.raises(DBAPIError):
+        db.flush()
+    db.flush()
