@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts.models import Account, User
 from clawhaven.accounts.signup import Owner, find_owner, normalise_email
-from clawhaven.core.errors import Invalid, NotFound
+from clawhaven.core import cursors
+from clawhaven.core.errors import NotFound
 
 MANY = 1000
 """So many ids a query takes comfortably; for more, everybody is read."""
@@ -32,12 +30,11 @@ def list_accounts(db: Session, search: str = "", cursor: str | None = None, limi
     if search.strip():
         query = query.where(User.email.contains(search.strip().lower(), autoescape=True))
     if cursor is not None:
-        moment, account_id = _read(cursor)
-        older = and_(Account.created_at == moment, Account.id < account_id)
-        query = query.where(or_(Account.created_at < moment, older))
+        query = query.where(cursors.is_after(cursor, Account.created_at, Account.id))
     found = db.execute(query.order_by(Account.created_at.desc(), Account.id.desc()).limit(limit + 1)).all()
     owners = [Owner(user, account) for user, account in found[:limit]]
-    return Page(owners, _write(owners[-1].account) if len(found) > limit else None)
+    last = owners[-1].account if len(found) > limit else None
+    return Page(owners, cursors.write(last.created_at, last.id) if last is not None else None)
 
 
 def get(db: Session, account_id: str) -> Owner:
@@ -73,17 +70,15 @@ def emails_of(db: Session, account_ids: set[str]) -> dict[str, str]:
     return dict(db.execute(query).tuples().all())
 
 
-def _write(account: Account) -> str:
-    text = f"{account.created_at.astimezone(UTC).isoformat()}|{account.id}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
+def actor_of(db: Session, text: str) -> str:
+    """What the audit log calls somebody: an address becomes `user:<id>`; anything else stays. Raises NotFound, Invalid
+    for an address that nobody here has, or that is none."""
+    word = text.strip()
+    return f"user:{find(db, word).user.id}" if "@" in word else word
 
 
-def _read(cursor: str) -> tuple[datetime, str]:
-    try:
-        moment, _, account_id = base64.b64decode(cursor.encode(), b"-_", validate=True).decode().partition("|")
-        created_at = datetime.fromisoformat(moment)
-    except (ValueError, binascii.Error):
-        raise Invalid("This cursor is not one of ours.", field="cursor", reason="unreadable") from None
-    if created_at.tzinfo is None:
-        raise Invalid("This cursor is not one of ours.", field="cursor", reason="unreadable")
-    return created_at, account_id
+def names_of_actors(db: Session, actors: set[str]) -> dict[str, str]:
+    """Actor (`user:<id>`) -> that user's address, in one query; others are left out."""
+    ids = [one.removeprefix("user:") for one in actors if one.startswith("user:")]
+    found = db.execute(select(User.id, User.email).where(User.id.in_(ids))) if ids else ()
+    return {f"user:{user_id}": email for user_id, email in found}

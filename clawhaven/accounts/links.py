@@ -70,5 +70,5 @@ def verify(db: Session, user_id: str, now: datetime) -> bool:
     if first is None:
         return False
     ended, revoked = sessions.close_all(db, user_id), apikeys.revoke_all(db, user_id, now)
-    audit.record(db, now, f"user:{user_id}", "user.verify", user_id, sessions_ended=ended, keys_revoked=revoked)
+    audit.record(db, now, f"user:{user_id}", "user.verify", user_id, sessions_ended=ended, keys_revoked=len(revoked))
     return True

@@ -24,6 +24,10 @@ class User(Base):
     created_at: Mapped[datetime]
     verified_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    language: Mapped[str | None] = mapped_column(String(10))
+    """The language they last used here, in which letters are written; None: English."""
+    review_asked_at: Mapped[datetime | None]
+    """When they proved the address and found things made by whoever had typed it; None: nothing is to be looked at."""
 
 
 class Account(Base):
@@ -48,6 +52,8 @@ class LoginSession(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id"), index=True)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    seen_at: Mapped[datetime | None]
+    """When it was last used, to within sessions.TOUCH_EVERY; None: not since it was opened."""
     user_agent: Mapped[str] = mapped_column(String(300), default="")
 
 
@@ -65,7 +71,8 @@ class SignInLink(Base):
 
 
 class ApiKey(Base):
-    """A key for programs. `prefix` is what a person recognises it by; only the hash of the whole is stored."""
+    """A key for programs. `prefix` is what a person recognises it by; only the hash of the whole is stored. `made_by`:
+    the API key that made it and that it ends with; None: a signed-in person."""
 
     __tablename__ = "api_key"
 
@@ -76,6 +83,58 @@ class ApiKey(Base):
     prefix: Mapped[str] = mapped_column(String(16))
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[str] = mapped_column(Text, default="read write")
+    made_by: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class EmailChange(Base):
+    """A new address that is still to be proved by a mailed link. The newest of a user counts."""
+
+    __tablename__ = "email_change"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id"), index=True)
+    email: Mapped[str] = mapped_column(String(320))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class DeletionLink(Base):
+    """The end of an account that still has to be confirmed by a mailed link. The newest of a user counts."""
+
+    __tablename__ = "deletion_link"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user_account.id"), index=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AccountView(Base):
+    """An operator looks at an account's pages as its owner sees them, in one browser, for a while; nothing can be
+    changed there. `session_id` is the operator's own session."""
+
+    __tablename__ = "account_view"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    session_id: Mapped[str] = mapped_column(String(40), index=True)
+    operator_id: Mapped[str] = mapped_column(ForeignKey("user_account.id"))
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), index=True)
+    began_at: Mapped[datetime]
+    until_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class Deletion(Base):
+    """An account that its owner has deleted. `sealed_email` is where the last letter goes; empty once it was sent."""
+
+    __tablename__ = "account_deletion"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    sealed_email: Mapped[str] = mapped_column(Text)
+    asked_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

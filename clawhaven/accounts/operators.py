@@ -44,16 +44,20 @@ def appoint(db: Session, email: str, now: datetime) -> Owner:
     return owner
 
 
-def dismiss(db: Session, email: str, now: datetime) -> None:
+def dismiss(db: Session, email: str, now: datetime) -> list[str]:
     """Take that back; their API keys end with it. Raises NotFound for an address nobody here has.
+
+    Returns the ids of those keys: what they made has to end too (workflows.keys.dismiss_operator).
 
     Somebody in ADMIN_EMAILS stays an operator until the setting changes.
     """
     owner = signup.find_owner(db, email)
     if owner is None:
         raise NotFound("Nobody here has this address.")
-    if owner.user.is_operator:
-        owner.user.is_operator = False
-        db.flush()
-        apikeys.revoke_all(db, owner.user.id, now)
-        audit.record(db, now, SERVER, "operator.remove", owner.user.id, owner.account.id)
+    if not owner.user.is_operator:
+        return []
+    owner.user.is_operator = False
+    db.flush()
+    ended = apikeys.revoke_all(db, owner.user.id, now)
+    audit.record(db, now, SERVER, "operator.remove", owner.user.id, owner.account.id)
+    return ended

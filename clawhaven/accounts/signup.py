@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts.models import Account, User
 from clawhaven.core.errors import Conflict, Invalid
 from clawhaven.core.ids import new_id, slug
+from clawhaven.core.languages import current
 
 MAX_SLUG_TRIES = 8
 
@@ -43,9 +44,17 @@ def register(
 ) -> Owner:
     """Create the user and account for a normalised email. Raises Conflict when there is one.
 
-    `verified_at` stays None for an address that somebody merely typed: the first mailed link sets it.
+    `verified_at` stays None for an address that somebody merely typed: the first mailed link sets it. Letters are
+    written in the language that is spoken now, until they use another.
     """
-    user = User(id=new_id("usr"), email=email, is_operator=is_operator, created_at=now, verified_at=verified_at)
+    user = User(
+        id=new_id("usr"),
+        email=email,
+        is_operator=is_operator,
+        created_at=now,
+        verified_at=verified_at,
+        language=current(),
+    )
     try:
         with db.begin_nested():
             db.add(user)
@@ -70,6 +79,16 @@ def _open_account(db: Session, user: User, now: datetime) -> Account:
             continue
         return account
     raise Conflict("No free name was found for this account; please try again.", field="email")
+
+
+def remember_language(db: Session, user_id: str, language: str) -> None:
+    """Write to this user in this language from now on; one they used already is no write."""
+    db.execute(
+        update(User)
+        .where(User.id == user_id, User.language.is_distinct_from(language))
+        .values(language=language)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def find_owner(db: Session, email: str) -> Owner | None:

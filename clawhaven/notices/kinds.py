@@ -6,95 +6,167 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from babel import dates
+
+from clawhaven.core.languages import SOURCE, Phrase, current
+from clawhaven.core.languages import Phrase as _
+
+Said = str | Phrase
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A rendered message."""
+    """A message, put into words in the language that is spoken when it is read (core/languages.py)."""
 
     kind: str
-    subject: str
-    text: str
+    title: Said
+    body: Said
+
+    @property
+    def subject(self) -> str:
+        """What it is about, in one line."""
+        return str(self.title)
+
+    @property
+    def text(self) -> str:
+        """All it says."""
+        return str(self.body)
 
 
-def signed(kind: str, subject: str, brand: str, *paragraphs: str) -> Letter:
+class Paragraphs(Phrase):
+    """Texts with an empty line between them."""
+
+    def __init__(self, parts: Sequence[Said]) -> None:
+        super().__init__("")
+        self._parts = tuple(parts)
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(part) for part in self._parts) + "\n"
+
+
+class Moment(Phrase):
+    """A time in UTC: `5 December 2026, 14:05 UTC`, or with `has_time` False only its day."""
+
+    def __init__(self, at: datetime, *, has_time: bool = True) -> None:
+        super().__init__("")
+        self._at, self._has_time = at.astimezone(UTC), has_time
+
+    def __str__(self) -> str:
+        if current() == SOURCE:
+            day = f"{self._at.day} {self._at:%B %Y}"
+        else:
+            day = dates.format_date(self._at, "long", locale=current())
+        return f"{day}, {self._at:%H:%M} UTC" if self._has_time else day
+
+
+def signed(kind: str, subject: Said, brand: str, *paragraphs: Said) -> Letter:
     """A letter of these paragraphs, with the brand at its end."""
-    return Letter(kind, subject, "\n\n".join((*paragraphs, brand)) + "\n")
+    return Letter(kind, subject, Paragraphs((*paragraphs, brand)))
 
 
-def moment(at: datetime) -> str:
+def moment(at: datetime) -> Moment:
     """`5 December 2026, 14:05 UTC`: how a letter names a time."""
-    told = at.astimezone(UTC)
-    return f"{told.day} {told:%B %Y, %H:%M} UTC"
+    return Moment(at)
+
+
+def day(at: datetime) -> Moment:
+    """`5 December 2026`: how a letter names a day."""
+    return Moment(at, has_time=False)
 
 
 def sign_in(brand: str, url: str) -> Letter:
     """The sign-in link."""
-    return Letter(
+    return signed(
         "sign_in",
-        f"Sign in to {brand}",
-        f"Open this link to sign in. It works once, for 15 minutes:\n\n{url}\n\n"
-        "If you did not ask for it, you can ignore this mail.\n",
+        _("Sign in to %(brand)s", brand=brand),
+        brand,
+        _("Open this link to sign in. It works once, for 15 minutes:"),
+        url,
+        _("If you did not ask for it, you can ignore this mail."),
     )
 
 
 def welcome(brand: str, name: str, url: str) -> Letter:
     """After sign-up, before payment."""
-    return Letter(
+    return signed(
         "welcome",
-        f"Welcome to {brand}",
-        f"Your assistant {name} is prepared. Finish the payment to bring it to life:\n\n{url}\n",
+        _("Welcome to %(brand)s", brand=brand),
+        brand,
+        _("Your assistant %(name)s is prepared. Finish the payment to bring it to life:", name=name),
+        url,
     )
 
 
-def receipt(brand: str, amount: str, bought: str) -> Letter:
-    """A payment came in. `bought`: what for, as in "the plan Personal"."""
-    return Letter("receipt", f"Your payment to {brand}", f"We received {amount} for {bought}. Thank you.\n\n{brand}\n")
+def receipt(brand: str, amount: str, plan: str) -> Letter:
+    """A payment came in, for this plan; empty: for the balance."""
+    subject = _("Your payment to %(brand)s", brand=brand)
+    if not plan:
+        return signed(
+            "receipt", subject, brand, _("We received %(amount)s for your balance. Thank you.", amount=amount)
+        )
+    return signed(
+        "receipt",
+        subject,
+        brand,
+        _("We received %(amount)s for the plan %(plan)s. Thank you.", amount=amount, plan=plan),
+    )
 
 
 def ready(brand: str, name: str, url: str, bot_url: str | None) -> Letter:
     """The assistant is live."""
-    telegram = f"\nMake the Telegram bot yours with this one-time link:\n\n{bot_url}\n" if bot_url else ""
-    return Letter("ready", f"{name} is ready", f"{name} is live. Talk to it here:\n\n{url}\n{telegram}\n{brand}\n")
+    telegram = (_("Make the Telegram bot yours with this one-time link:"), bot_url) if bot_url else ()
+    return signed(
+        "ready",
+        _("%(name)s is ready", name=name),
+        brand,
+        _("%(name)s is live. Talk to it here:", name=name),
+        url,
+        *telegram,
+    )
 
 
 def failed(brand: str, name: str, reason: str, url: str) -> Letter:
     """Provisioning failed and was undone."""
     return signed(
         "instance_error",
-        f"{name} could not be started",
+        _("%(name)s could not be started", name=name),
         brand,
-        reason,
-        "Nothing is running and your payment is safe. Try again here:",
+        Phrase(reason),
+        _("Nothing is running and your payment is safe. Try again here:"),
         url,
     )
 
 
 def suspended(brand: str, name: str, reason: str, url: str) -> Letter:
     """The assistant was suspended, which customers read as "paused"; `reason` as in "a payment is missing"."""
+    because = Phrase(reason)
     return signed(
         "suspended",
-        f"{name} is paused",
+        _("%(name)s is paused", name=name),
         brand,
-        f"{name} is paused: {reason}. Its data is kept. See what to do here:",
+        _("%(name)s is paused: %(because)s. Its data is kept. See what to do here:", name=name, because=because),
         url,
     )
 
 
 def resumed(brand: str, name: str, url: str) -> Letter:
     """The assistant runs again."""
-    return Letter("resumed", f"{name} is back", f"{name} runs again:\n\n{url}\n\n{brand}\n")
+    return signed("resumed", _("%(name)s is back", name=name), brand, _("%(name)s runs again:", name=name), url)
 
 
 def payment_failed(brand: str, suspend_at: datetime, delete_at: datetime, url: str) -> Letter:
     """A payment failed; the time of grace begins."""
     return signed(
         "payment_failed",
-        f"Your payment to {brand} did not work",
+        _("Your payment to %(brand)s did not work", brand=brand),
         brand,
-        "We could not collect the payment for your plan. Your assistants go on for now.",
-        f"If nothing is paid, they are paused on {moment(suspend_at)}, and deleted with all their data on"
-        f" {moment(delete_at)}.",
-        "Pay here, or change your payment method:",
+        _("We could not collect the payment for your plan. Your assistants go on for now."),
+        _(
+            "If nothing is paid, they are paused on %(suspend_at)s, and deleted with all their data on %(delete_at)s.",
+            suspend_at=moment(suspend_at),
+            delete_at=moment(delete_at),
+        ),
+        _("Pay here, or change your payment method:"),
         url,
     )
 
@@ -103,11 +175,15 @@ def suspension_near(brand: str, days: int, suspend_at: datetime, delete_at: date
     """The time of grace is nearly over."""
     return signed(
         "suspension_near",
-        f"Your assistants are paused in {_days(days)}",
+        _("Your assistants are paused in %(days)s", days=_days(days)),
         brand,
-        f"The payment for your plan is still missing. Without it, your assistants stop on {moment(suspend_at)}."
-        f" Their data is kept until {moment(delete_at)}, and is deleted then.",
-        "Pay here and nothing changes:",
+        _(
+            "The payment for your plan is still missing. Without it, your assistants stop on %(suspend_at)s."
+            " Their data is kept until %(delete_at)s, and is deleted then.",
+            suspend_at=moment(suspend_at),
+            delete_at=moment(delete_at),
+        ),
+        _("Pay here and nothing changes:"),
         url,
     )
 
@@ -117,9 +193,13 @@ def suspended_for_payment(brand: str, cause: str, delete_at: datetime, url: str)
     happened, way = _SUSPENDED[cause]
     return signed(
         "suspended",
-        f"Your assistants at {brand} are paused",
+        _("Your assistants at %(brand)s are paused", brand=brand),
         brand,
-        f"{happened} Your assistants have stopped. Their data is kept until {moment(delete_at)}, and is deleted then.",
+        _(
+            "%(happened)s Your assistants have stopped. Their data is kept until %(delete_at)s, and is deleted then.",
+            happened=happened,
+            delete_at=moment(delete_at),
+        ),
         way,
         url,
     )
@@ -127,13 +207,16 @@ def suspended_for_payment(brand: str, cause: str, delete_at: datetime, url: str)
 
 def deletion_near(brand: str, cause: str, days: int, delete_at: datetime, url: str) -> Letter:
     """The announced deletion is near."""
-    _, way = _SUSPENDED[cause]
+    way = _SUSPENDED[cause][1]
     return signed(
         "deletion_near",
-        f"Your assistants are deleted in {_days(days)}",
+        _("Your assistants are deleted in %(days)s", days=_days(days)),
         brand,
-        f"Your assistants are paused. On {moment(delete_at)} they are deleted with all their data, and nobody can"
-        " bring them back after that.",
+        _(
+            "Your assistants are paused. On %(delete_at)s they are deleted with all their data, and nobody"
+            " can bring them back after that.",
+            delete_at=moment(delete_at),
+        ),
         way,
         url,
     )
@@ -143,10 +226,10 @@ def deleted(brand: str, names: str, url: str) -> Letter:
     """Deleted on the announced day."""
     return signed(
         "deleted",
-        f"Your assistants at {brand} are deleted",
+        _("Your assistants at %(brand)s are deleted", brand=brand),
         brand,
-        f"As announced, {names} and all data was deleted. Nothing is charged any more.",
-        "You can begin anew at any time:",
+        _("As announced, %(names)s and all data was deleted. Nothing is charged any more.", names=names),
+        _("You can begin anew at any time:"),
         url,
     )
 
@@ -155,11 +238,13 @@ def recovered(brand: str, url: str) -> Letter:
     """The trouble is over."""
     return signed(
         "recovered",
-        f"Your plan at {brand} is in order again",
+        _("Your plan at %(brand)s is in order again", brand=brand),
         brand,
-        "What was missing has been paid. Your plan goes on, and nothing will be paused or deleted. There is"
-        " nothing for you to do.",
-        "Your plan:",
+        _(
+            "What was missing has been paid. Your plan goes on, and nothing will be paused or deleted. There"
+            " is nothing for you to do."
+        ),
+        _("Your plan:"),
         url,
     )
 
@@ -168,11 +253,15 @@ def cancel_scheduled(brand: str, end_at: datetime, delete_at: datetime, url: str
     """The customer ends their plan with its period."""
     return signed(
         "cancel_scheduled",
-        f"Your plan at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
+        _("Your plan at %(brand)s ends on %(end_at)s", brand=brand, end_at=day(end_at)),
         brand,
-        f"Your plan is cancelled and ends on {moment(end_at)}. Until then everything runs as before. Then your"
-        f" assistants stop, and on {moment(delete_at)} they are deleted with all their data.",
-        "You can take this back until the plan ends:",
+        _(
+            "Your plan is cancelled and ends on %(end_at)s. Until then everything runs as before. Then your"
+            " assistants stop, and on %(delete_at)s they are deleted with all their data.",
+            end_at=moment(end_at),
+            delete_at=moment(delete_at),
+        ),
+        _("You can take this back until the plan ends:"),
         url,
     )
 
@@ -181,10 +270,10 @@ def cancel_undone(brand: str, renew_at: datetime, url: str) -> Letter:
     """The cancellation was taken back."""
     return signed(
         "cancel_undone",
-        f"Your plan at {brand} goes on",
+        _("Your plan at %(brand)s goes on", brand=brand),
         brand,
-        f"The cancellation was taken back. Your plan goes on and renews on {moment(renew_at)}.",
-        "Your plan:",
+        _("The cancellation was taken back. Your plan goes on and renews on %(renew_at)s.", renew_at=moment(renew_at)),
+        _("Your plan:"),
         url,
     )
 
@@ -193,11 +282,15 @@ def trial_ending(brand: str, end_at: datetime, amount: str, url: str) -> Letter:
     """The trial becomes a payment."""
     return signed(
         "trial_ending",
-        f"Your trial at {brand} ends on {end_at.astimezone(UTC):%Y-%m-%d}",
+        _("Your trial at %(brand)s ends on %(end_at)s", brand=brand, end_at=day(end_at)),
         brand,
-        f"Your trial ends on {moment(end_at)}. Then {amount} is charged for the first period, less what a coupon"
-        " takes off, and your assistants go on.",
-        "To go on, do nothing. To stop, cancel before that time:",
+        _(
+            "Your trial ends on %(end_at)s. Then %(amount)s is charged for the first period, less what a"
+            " coupon takes off, and your assistants go on.",
+            end_at=moment(end_at),
+            amount=amount,
+        ),
+        _("To go on, do nothing. To stop, cancel before that time:"),
         url,
     )
 
@@ -206,11 +299,11 @@ def refund_sent(brand: str, amount: str, reason: str, url: str) -> Letter:
     """The operator gives money back."""
     return signed(
         "refund_sent",
-        f"{brand} returns {amount} to you",
+        _("%(brand)s returns %(amount)s to you", brand=brand, amount=amount),
         brand,
-        f"We have returned {amount} of your payment: {reason}",
-        "It goes to the payment method you paid with. Your bank shows it within about ten days.",
-        "Your payments:",
+        _("We have returned %(amount)s of your payment: %(reason)s", amount=amount, reason=reason),
+        _("It goes to the payment method you paid with. Your bank shows it within about ten days."),
+        _("Your payments:"),
         url,
     )
 
@@ -219,58 +312,66 @@ def bots_cut_off(brand: str, bots: Sequence[str], url: str) -> Letter:
     """The address was proven for the first time; bots that somebody connected before that are gone."""
     return signed(
         "bots_cut_off",
-        "Connect your bot again",
+        _("Connect your bot again"),
         brand,
-        "You have signed in by mail for the first time. Before that, anybody could have typed your address, so"
-        " we have disconnected what was connected until then:",
+        _(
+            "You have signed in by mail for the first time. Before that, anybody could have typed your"
+            " address, so we have disconnected what was connected until then:"
+        ),
         "\n".join(bots),
-        "If that was you, connect it again, it takes a minute. If it was not, there is nothing for you to do:"
-        " whoever it was cannot reach your account.",
+        _(
+            "If that was you, connect it again, it takes a minute. If it was not, there is nothing for you"
+            " to do: whoever it was cannot reach your account."
+        ),
         url,
     )
 
 
 def refund_returned(brand: str, amount: str, url: str, *, is_plan: bool, is_dispute: bool) -> Letter:
     """What was given back did not reach the customer, or a bank decided anew: it counts as paid again."""
-    why = "A dispute was decided anew" if is_dispute else "Your bank did not take what we had returned to you"
-    where = "pays for your plan again" if is_plan else "is on your balance again"
+    why = _("A dispute was decided anew.") if is_dispute else _("Your bank did not take what we had returned to you.")
+    where = _("It pays for your plan again.") if is_plan else _("It is on your balance again.")
     return signed(
         "refund_returned",
-        f"{amount} counts as paid to {brand} again",
+        _("%(amount)s counts as paid to %(brand)s again", amount=amount, brand=brand),
         brand,
-        f"{why}, so {amount} came back to us. It {where}.",
-        "If you still want it back, write to us: we will find another way. Your payments:",
+        why,
+        _("So %(amount)s came back to us.", amount=amount),
+        where,
+        _("If you still want it back, write to us: we will find another way. Your payments:"),
         url,
     )
 
 
 _SUSPENDED = {
     "payment": (
-        "The payment for your plan is still missing.",
-        "Pay here, and they start again by themselves:",
+        _("The payment for your plan is still missing."),
+        _("Pay here, and they start again by themselves:"),
     ),
     "refund": (
-        "The payment for this period of your plan was returned.",
-        "If you want to go on, see your plan here, or write to us:",
+        _("The payment for this period of your plan was returned."),
+        _("If you want to go on, see your plan here, or write to us:"),
     ),
     "dispute": (
-        "The payment for your plan is disputed at your bank.",
-        "If this is a mistake, take the dispute back at your bank and write to us. See your plan here:",
+        _("The payment for your plan is disputed at your bank."),
+        _("If this is a mistake, take the dispute back at your bank and write to us. See your plan here:"),
     ),
     "ended": (
-        "Your plan has ended.",
-        "Choose a plan again here, and they start again with everything they know:",
+        _("Your plan has ended."),
+        _("Choose a plan again here, and they start again with everything they know:"),
     ),
 }
 
 
-def _days(days: int) -> str:
-    return "one day" if days == 1 else f"{days} days"
+def _days(days: int) -> Phrase:
+    return _("one day") if days == 1 else _("%(days)s days", days=days)
 
 
 def place_free(brand: str, url: str) -> Letter:
     """A place was freed for somebody on the waitlist."""
-    return Letter("place_free", f"A place at {brand} is free", f"It is your turn. Sign up here:\n\n{url}\n")
+    return signed(
+        "place_free", _("A place at %(brand)s is free", brand=brand), brand, _("It is your turn. Sign up here:"), url
+    )
 
 
 def alert(subject: str, text: str) -> Letter:

@@ -27,3 +27,5 @@ class Notice(Base):
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    """When an operator said that nothing is left to do about this alert."""

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from clawhaven.notices.kinds import Letter
+from clawhaven.core.languages import Phrase as _
+from clawhaven.notices.kinds import Letter, signed
 
 
 def automatic_paused(brand: str, name: str, allowance: str, step: str, url: str, usage_url: str) -> Letter:
     """The day's allowance for what an assistant does by itself is used up."""
-    return Letter(
+    return signed(
         "automatic_paused",
-        f"{name} has paused what it does by itself",
-        f"Today {name} has used {allowance} for heartbeats, reminders and other things it does without being asked."
-        " That is the allowance for a day, so these wait until midnight UTC. It answers your messages as before.\n\n"
-        f"Let it go on today, for another {step}, with one tap:\n\n{url}\n\n"
-        f"What it was used for:\n\n{usage_url}\n\n{brand}\n",
+        _("%(name)s has paused what it does by itself", name=name),
+        brand,
+        _(
+            "Today %(name)s has used %(allowance)s for heartbeats, reminders and other things it does"
+            " without being asked. That is the allowance for a day, so these wait until midnight UTC. It"
+            " answers your messages as before.",
+            name=name,
+            allowance=allowance,
+        ),
+        _("Let it go on today, for another %(step)s, with one tap:", step=step),
+        url,
+        _("What it was used for:"),
+        usage_url,
     )
 
 
-def limit_reached(brand: str, what: str, limit: str, url: str) -> Letter:
-    """The customer's own limit a day; `what`: an assistant's name, or "all your assistants"."""
-    return Letter(
+def limit_reached(brand: str, name: str, limit: str, url: str) -> Letter:
+    """The customer's own limit a day for an assistant; without a name: for all of them."""
+    what = name or _("all your assistants")
+    return signed(
         "spend_limit_reached",
-        f"Your limit of {limit} a day at {brand} is reached",
-        f"You have set a limit of {limit} a day for {what}. The next answer could go beyond it, so there are none until"
-        f" midnight UTC, or until you change the limit:\n\n{url}\n\n{brand}\n",
+        _("Your limit of %(limit)s a day at %(brand)s is reached", limit=limit, brand=brand),
+        brand,
+        _(
+            "You have set a limit of %(limit)s a day for %(what)s. The next answer could go beyond it, so"
+            " there are none until midnight UTC, or until you change the limit:",
+            limit=limit,
+            what=what,
+        ),
+        url,
     )
 
 
@@ -34,6 +50,19 @@ def spike(email: str, spent: str, hour: str, usual: str, url: str) -> Letter:
         f"{email} has spent {spent} within an hour",
         f"In the hour from {hour} UTC the assistants of {email} have used {spent}. The dearest hours of their last"
         f" seven days (95th percentile) were {usual}.\n\nSee {url}\n",
+    )
+
+
+def uncovered(day: str, amount: str, accounts: list[str], more: int, url: str) -> Letter:
+    """For the operator: calls of a day cost more than was set aside for them and their wallets had."""
+    rest = [f"… and {more} more"] if more else []
+    listed = "\n".join(f"- {line}" for line in [*accounts, *rest])
+    return Letter(
+        "alert",
+        f"Usage for {amount} was covered by no balance",
+        f"On {day} (UTC) answers cost {amount} more than was set aside for them and their wallets had. Nobody paid for"
+        f" it:\n\n{listed}\n\nAs a rule less is set aside for a call than its vendor can charge: a price is missing"
+        f" something. What came after this letter is in the month's margin.\n\nSee {url}\n",
     )
 
 

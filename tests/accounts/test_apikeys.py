@@ -29,6 +29,10 @@ def test_a_key_from_making_to_end(db: Database) -> None:
         for account, key_id in ((eve.account.id, key.id), (ada.account.id, "key_unknown")):
             with pytest.raises(NotFound):
                 apikeys.revoke(tx, account, key_id, NOW)
+        assert found[1].last_used_at is None
+        apikeys.touch(tx, key.id, NOW)
+        tx.refresh(found[1])
+        assert found[1].last_used_at == NOW
         apikeys.revoke(tx, ada.account.id, key.id, NOW)
         apikeys.revoke(tx, ada.account.id, key.id, NOW)
         assert apikeys.find_key(tx, secret) is None

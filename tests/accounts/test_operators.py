@@ -51,7 +51,7 @@ def test_a_key_for_operators_only(db: Database, clock: Clock) -> None:
     now = clock.now()
     with db.tx() as tx:
         owner = signup.register(tx, "ada@example.com", now, verified_at=now)
-        with pytest.raises(Invalid, match=r"^Scopes are read, write\.$") as refused:
+        with pytest.raises(Invalid, match=r"^Scopes are read, write, keys\.$") as refused:
             apikeys.issue(tx, owner, "k", ["read", "admin"], now)
         assert refused.value.details["field"] == "scopes"
         key, _ = apikeys.issue(tx, owner, "k", ["read", "admin"], now, is_operator=True)

@@ -49,3 +49,20 @@ def test_a_deleted_user_is_signed_out(db: Database) -> None:
         owner.user.deleted_at = NOW
     with db.read() as tx:
         assert sessions.find_session(tx, token, NOW) is None
+
+
+def test_last_use_is_written_down_now_and_then(db: Database) -> None:
+    with db.tx() as tx:
+        owner = signup.register(tx, "ada@example.com", NOW)
+        token = sessions.open_session(tx, owner.user.id, NOW, days=1)
+    with db.tx() as tx:
+        entry = sessions.look_up(tx, token, NOW)
+        assert entry is not None
+        assert not entry.is_worn(NOW + timedelta(minutes=9))
+        later = NOW + timedelta(minutes=10)
+        assert entry.is_worn(later)
+        sessions.touch(tx, entry.session.id, later)
+        sessions.touch(tx, entry.session.id, later + timedelta(minutes=1))
+        assert sessions.look_up(tx, "x", NOW) is None
+    with db.read() as tx:
+        assert tx.scalars(sa.select(LoginSession.seen_at)).one() == later

@@ -22,7 +22,7 @@ LETTERS = {
     "trial_ending": kinds.trial_ending("Brand", AT, "$29.00", URL),
     "refund_sent": kinds.refund_sent("Brand", "$4.00", "They asked.", URL),
     "refund_returned": kinds.refund_returned("Brand", "$4.00", URL, is_plan=True, is_dispute=False),
-    "bots_cut_off": kinds.bots_cut_off("Brand", ["@ada_bot of Ada"], URL),
+    "bots_cut_off": kinds.bots_cut_off("Brand", ["@ada_bot (Ada)"], URL),
     "sign_in": kinds.sign_in("Brand", URL),
     "welcome": kinds.welcome("Brand", "Ada", URL),
     "ready": kinds.ready("Brand", "Ada", URL, "https://t.me/bot?start=1"),
@@ -46,7 +46,8 @@ def test_details_are_there_when_there_are_any() -> None:
     assert "https://t.me/bot?start=1" in LETTERS["ready"].text
     assert "Telegram" not in kinds.ready("Brand", "Ada", URL, None).text
     assert "The disk is full." in LETTERS["instance_error"].text
-    assert "$29.00 for the plan Personal." in kinds.receipt("Brand", "$29.00", "the plan Personal").text
+    assert "$29.00 for the plan Personal." in kinds.receipt("Brand", "$29.00", "Personal").text
+    assert "$29.00 for your balance." in kinds.receipt("Brand", "$29.00", "").text
     assert kinds.alert("Down", "why") == kinds.Letter("alert", "Down", "why")
 
 

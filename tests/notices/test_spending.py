@@ -12,6 +12,7 @@ def test_letters_say_what_happened_and_what_to_do() -> None:
     reached = spending.limit_reached("Haven", "Ada", "$5.00", "https://x/u")
     assert "$5.00" in reached.subject
     assert "https://x/u" in reached.text
+    assert "all your assistants" in spending.limit_reached("Haven", "", "$5.00", "https://x/u").text
     spike = spending.spike("a@example.com", "$30.00", "2026-11-21 12:00", "$1.00", "https://x/admin")
     assert "a@example.com has spent $30.00" in spike.subject
     assert "$1.00" in spike.text

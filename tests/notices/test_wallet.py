@@ -11,7 +11,7 @@ URL = "https://haven.example/topup"
 
 LETTERS = [
     wallet.low("Haven", "$12.00", "$10.00", URL),
-    wallet.depleted("Haven", "$10.00", "$10.00", "They are paused in 60 minutes.", URL),
+    wallet.depleted("Haven", "$10.00", "$10.00", 60, URL),
     wallet.auto_failed("Haven", "$20.00", "The payment method was declined.", URL),
     wallet.auto_confirm("Haven", "$20.00", URL),
     wallet.auto_link("Haven", "$20.00", "$12.00", "https://vendor.example/pay", URL),
@@ -24,6 +24,13 @@ def test_every_letter_has_its_link_amount_and_brand(letter: Letter) -> None:
     assert "$" in letter.text
     assert letter.text.endswith("Haven\n")
     assert letter.subject
+
+
+def test_it_says_when_they_stop() -> None:
+    assert "They are paused in 60 minutes." in LETTERS[1].text
+    assert "They are paused now." in wallet.first_topup("Haven", "$0.00", "$10.00", 0, URL).text
+    apart = wallet.without_disputed("$12.00", "$5.00")
+    assert "$12.00 (without $5.00 that is set aside" in wallet.restored("Haven", apart).text
 
 
 def test_the_good_news_needs_no_link() -> None:
