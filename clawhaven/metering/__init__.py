@@ -1,33 +1,25 @@
 """ROOM: prices, usage, limits; a call is opened before it is forwarded and closed before it is acknowledged."""
 
-from clawhaven.metering.batches import (
-    CALL_LIFETIME,
-    NO_OWN_KEY,
-    Ask,
-    ClosedCall,
-    Closing,
-    OpenCall,
-    Opening,
-    Outcome,
-    run_batch,
-)
+from clawhaven.metering.batches import CALL_LIFETIME, NO_OWN_KEY, new_call_id, run_batch
 from clawhaven.metering.calls import close_call, held_by_calls, open_call, sweep
 from clawhaven.metering.grants import (
     OWN_KEY_PURPOSE,
     GrantTerms,
     activate,
     deactivate,
-    find_grant,
+    drop_replaced_key,
     grant_of,
     put_grant,
+    replace_key,
     revoke,
-    rotate_key,
     set_own_key,
 )
+from clawhaven.metering.jobs import Ask, ClosedCall, Closing, OpenCall, Opening, Outcome, most_input, most_output
 from clawhaven.metering.models import Grant, PlanMode, Source, UsageRow
 from clawhaven.metering.offers import find_price, offered_prices
 from clawhaven.metering.pricefile import read_prices
 from clawhaven.metering.prices import Price, PriceTable, builtin_prices, cost, worst_case_micros
+from clawhaven.metering.programs import Bearer, find_bearer
 from clawhaven.metering.usage import Sum, Summary, UsagePage, calls_between, list_usage, usage_summary
 
 __all__ = [
@@ -35,6 +27,7 @@ __all__ = [
     "NO_OWN_KEY",
     "OWN_KEY_PURPOSE",
     "Ask",
+    "Bearer",
     "ClosedCall",
     "Closing",
     "Grant",
@@ -56,17 +49,21 @@ __all__ = [
     "close_call",
     "cost",
     "deactivate",
-    "find_grant",
+    "drop_replaced_key",
+    "find_bearer",
     "find_price",
     "grant_of",
     "held_by_calls",
     "list_usage",
+    "most_input",
+    "most_output",
+    "new_call_id",
     "offered_prices",
     "open_call",
     "put_grant",
     "read_prices",
+    "replace_key",
     "revoke",
-    "rotate_key",
     "run_batch",
     "set_own_key",
     "sweep",

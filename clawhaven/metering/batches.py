@@ -2,13 +2,13 @@
 
 A call is in the database twice, when it is opened and when it is closed, and each time that transaction is what it
 waits for. So all that arrive while one transaction is under way share the next. The rows are locked first and in one
-order (grants, calls, accounts), then everything is decided in memory, in the order of arrival, then written at once.
+order (grants, limits of accounts, calls, wallets), then everything is decided in memory, in the order of arrival, then
+written at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,10 +22,12 @@ from clawhaven.core.ids import new_ordered_id
 from clawhaven.core.statements import InsertMany, Lookup, UpdateMany
 from clawhaven.ledger import Charge, Purse
 from clawhaven.metering.hours import add_to_hours
-from clawhaven.metering.limits import Tally, Terms
-from clawhaven.metering.models import CallState, Grant, PlanMode, Source, UsageRow, calls
+from clawhaven.metering.jobs import Ask, ClosedCall, Closing, OpenCall, Opening, Outcome, most_input, most_output
+from clawhaven.metering.limits import Tally, Terms, lock_account_limits
+from clawhaven.metering.models import AccountLimit, CallState, Grant, PlanMode, Source, UsageRow, calls
 from clawhaven.metering.offers import find_price
 from clawhaven.metering.prices import Cost, Price, PriceTable, builtin_prices, cost, worst_case_micros
+from clawhaven.metering.programs import grant_hashes
 from clawhaven.ports.upstream import Usage
 
 CALL_LIFETIME = timedelta(minutes=30)
@@ -63,95 +65,24 @@ class _Call(NamedTuple):
 
 
 _GRANT = table_of(Grant)
+_ACCOUNT_LIMIT = (
+    sa.select(AccountLimit.spend_per_day_micros)
+    .where(AccountLimit.account_id == _GRANT.c.account_id)
+    .scalar_subquery()
+    .label("account_spend_per_day_micros")
+)
 _TAKE_GRANTS = Lookup(
     _GRANT.c.key_hash,
-    sa.select(*(_GRANT.c[name] for name in Terms._fields))
+    sa.select(*(_ACCOUNT_LIMIT if name == _ACCOUNT_LIMIT.name else _GRANT.c[name] for name in Terms._fields))
     .order_by(_GRANT.c.instance_id)
     .with_for_update(key_share=True),
+    # In the same statement: a key that is replaced while this waits for its row is found all the same.
+    also=_GRANT.c.replaced_key_hash,
 )
 _TAKE_CALLS = Lookup(
     _CALL.c.id,
     sa.select(*(_CALL.c[name] for name in _Call._fields)).order_by(_CALL.c.id).with_for_update(key_share=True),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a request wants. Token bounds are upper limits; `output_bound` None: the client set none.
-
-    `output_bound` is that of one of the `choices` (alternative answers); the model's own limit holds for each as well.
-    `extra` names something in it that vendors bill outside of the token prices (a server tool, a faster tier): only
-    instances with their own vendor key may use it. `trace_id` is the W3C trace of the turn it belongs to.
-    """
-
-    model: str
-    dialect: str
-    input_bound: int
-    output_bound: int | None
-    source: Source = Source.UNKNOWN
-    is_turn: bool = False
-    may_cache_long: bool = True
-    extra: str | None = None
-    trace_id: str | None = None
-    choices: int = 1
-
-    @property
-    def is_message(self) -> bool:
-        """True when it counts as a message."""
-        return self.is_turn or self.source.is_automatic
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A call that wants to begin. `upstreams` are the vendors this installation can reach."""
-
-    ask: Ask
-    key_hash: str
-    upstreams: Collection[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """A call that ends. `usage` None: nothing is charged."""
-
-    call_id: str
-    usage: Usage | None
-    http_status: int | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCall:
-    """An admitted call. `own_key_sealed` is the customer's vendor key where the plan uses it."""
-
-    id: str
-    instance_id: str
-    account_id: str
-    plan_mode: PlanMode
-    price: Price
-    held_micros: int
-    own_key_sealed: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedCall:
-    """What a call cost. `is_new` False: it was closed before and nothing moved now."""
-
-    id: str
-    account_id: str
-    plan_mode: PlanMode
-    provider_cost_micros: int
-    price_micros: int
-    uncovered_micros: int
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a batch, in its order: the result of each, or why it was refused."""
-
-    opened: list[OpenCall | AppError]
-    closed: list[ClosedCall | AppError]
 
 
 def run_batch(
@@ -161,8 +92,12 @@ def run_batch(
     *,
     now: datetime,
     prices: PriceTable | None = None,
+    is_again: bool = False,
 ) -> Outcome:
     """Close and open these calls in the caller's transaction; a refusal of one leaves the others as they are.
+
+    `is_again`: they may have been opened already, by a batch whose commit nobody heard of; such a call is given as it
+    is, whatever the limits say now.
 
     An opening is refused in this order: Unauthorized (unknown key), Forbidden `instance_suspended` or `no_own_key` (an
     own-key plan whose customer has given no key; details.instance_id), RateLimited (see limits.py), Invalid
@@ -170,14 +105,17 @@ def run_batch(
     A closing of an unknown call is NotFound; a repeat has the first result.
     """
     table = prices or builtin_prices()
-    grants = _locked_grants(db, {opening.key_hash for opening in openings})
-    rows = _locked_calls(db, {closing.call_id for closing in closings})
+    grants = _locked_grants(db, openings)
+    lock_account_limits(db, grants.values())
+    again = {opening.call_id for opening in openings if opening.call_id} if is_again else set()
+    rows = _locked_calls(db, {closing.call_id for closing in closings} | again)
     pots = {row.ledger_account_id for row in rows.values()} | {grant.ledger_account_id for grant in grants.values()}
     purses = ledger.take_purses(db, {pot for pot in pots if pot}) if pots - {None} else {}
     closer = _Closer(rows, purses, table, now)
     closed = [closer.close(closing) for closing in closings]
     closer.write(db)
-    opener = _Opener(grants, purses, table, Tally(db, list(grants.values()), now), now)
+    known = {call_id: rows[call_id] for call_id in again if call_id in rows}
+    opener = _Opener(grants, purses, table, Tally(db, list(grants.values()), now), now, known)
     opened = [opener.try_open(opening) for opening in openings]
     opener.write(db)
     ledger.write_purses(db, purses.values(), closer.charges, now=now)
@@ -290,9 +228,16 @@ class _Opener:
     """Admits calls in memory, then writes them."""
 
     def __init__(
-        self, grants: dict[str, Terms], purses: dict[str, Purse], prices: PriceTable, tally: Tally, now: datetime
+        self,
+        grants: dict[str, Terms],
+        purses: dict[str, Purse],
+        prices: PriceTable,
+        tally: Tally,
+        now: datetime,
+        known: dict[str, _Call],
     ) -> None:
         self._grants, self._purses, self._prices, self._tally, self._now = grants, purses, prices, tally, now
+        self._known = known
         self._rows: list[dict[str, Any]] = []
 
     def try_open(self, opening: Opening) -> OpenCall | AppError:
@@ -310,6 +255,8 @@ class _Opener:
         ask, grant, now = opening.ask, self._grants.get(opening.key_hash), self._now
         if grant is None:
             raise Unauthorized("This model key is not valid.")
+        if (row := self._known.get(opening.call_id or "")) is not None:
+            return self._as_opened(row, grant)
         if not grant.is_active:
             raise Forbidden("This assistant is paused.", code=SUSPENDED)
         is_own_key = grant.plan_mode == PlanMode.OWN_KEY
@@ -320,27 +267,41 @@ class _Opener:
         if ask.extra and not is_own_key:
             raise Invalid(f"{ask.extra} is not offered here.", code=NOT_OFFERED, field=ask.extra)
         pot = None if is_own_key else grant.ledger_account_id
+        read, written = most_input(ask, price), most_output(ask, price)
         held = 0
         if pot is not None:
-            held = _worst_case(price, ask, grant.markup_percent)
+            held = ask.passes * worst_case_micros(
+                price, read, written, grant.markup_percent, may_cache_long=ask.may_cache_long
+            )
             self._tally.check_money(grant, held, is_automatic=ask.source.is_idle)
             purse = self._purses.get(pot)
             if purse is None:
                 raise NotFound("There is no such ledger account.", ledger_account_id=pot)
             purse.hold(held)
-        self._tally.admit(grant, held, is_message=ask.is_message)
-        call_id = new_ordered_id("call", now)
-        self._rows.append(_new_row(call_id, grant, ask, price, pot, held, now))
-        own_key = grant.own_key_sealed if is_own_key and price.upstream == grant.own_key_upstream else None
+        tokens = ask.passes * (read + written)
+        self._tally.admit(grant, held, tokens, is_message=ask.is_message, is_automatic=ask.source.is_idle)
+        call_id = opening.call_id or new_call_id(now)
+        self._rows.append(_new_row(call_id, grant, ask, price, pot, held, tokens, now))
         mode = PlanMode(grant.plan_mode)
-        return OpenCall(call_id, grant.instance_id, grant.account_id, mode, price, held, own_key)
+        return OpenCall(call_id, grant.instance_id, grant.account_id, mode, price, held, _own_key(grant, mode, price))
+
+    def _as_opened(self, row: _Call, grant: Terms) -> OpenCall:
+        price, mode = self._prices.by_id(row.price_id), PlanMode(row.plan_mode)
+        if price is None or row.state != CallState.OPEN or row.instance_id != grant.instance_id:
+            raise NotFound("This call is over.", call_id=row.id)
+        own_key = _own_key(grant, mode, price)
+        return OpenCall(row.id, row.instance_id, row.account_id, mode, price, row.held_micros, own_key)
 
 
-def _worst_case(price: Price, ask: Ask, markup_percent: int) -> int:
-    most = price.max_output_tokens
-    output = ask.choices * (most if ask.output_bound is None else min(ask.output_bound, most))
-    read = min(ask.input_bound, price.context_window)
-    return worst_case_micros(price, read, output, markup_percent, may_cache_long=ask.may_cache_long)
+def new_call_id(now: datetime) -> str:
+    """For a call that begins now."""
+    return new_ordered_id("call", now)
+
+
+def _own_key(grant: Terms, mode: PlanMode, price: Price) -> str | None:
+    """The customer's own vendor key, sealed, where this call goes with it."""
+    is_theirs = mode is PlanMode.OWN_KEY and price.upstream == grant.own_key_upstream
+    return grant.own_key_sealed if is_theirs else None
 
 
 _UNUSED = {
@@ -352,7 +313,7 @@ _UNUSED = {
 
 
 def _new_row(
-    call_id: str, grant: Terms, ask: Ask, price: Price, pot: str | None, held: int, now: datetime
+    call_id: str, grant: Terms, ask: Ask, price: Price, pot: str | None, held: int, tokens: int, now: datetime
 ) -> dict[str, Any]:
     return {
         **_UNUSED,
@@ -371,14 +332,27 @@ def _new_row(
         "trace_id": ask.trace_id,
         "ledger_account_id": pot,
         "held_micros": held,
+        "held_tokens": tokens,
         "started_at": now,
         "expires_at": now + CALL_LIFETIME,
     }
 
 
-def _locked_grants(db: Session, key_hashes: Collection[str]) -> dict[str, Terms]:
+def _locked_grants(db: Session, openings: Sequence[Opening]) -> dict[str, Terms]:
+    """By the hash of the key that was shown: a program's key leads to the grant of its assistant."""
+    hashes = {opening.key_hash for opening in openings}
+    shown = {opening.key_hash for opening in openings if opening.ask.source is Source.PROGRAM}
+    programs = grant_hashes(db, shown) if shown else {}
     # The lock makes the counts of one instance exact; on SQLite the whole transaction is exclusive anyway.
-    return {row[0]: Terms._make(row) for row in _TAKE_GRANTS.fetch(db, key_hashes)}
+    found: dict[str, Terms] = {}
+    for row in _TAKE_GRANTS.fetch(db, hashes - shown | set(programs.values())):
+        terms = Terms._make(row)
+        found[terms.key_hash] = terms
+        if terms.replaced_key_hash is not None:
+            found[terms.replaced_key_hash] = terms
+    if shown:
+        found |= {program: found[own] for program, own in programs.items() if own in found}
+    return found
 
 
 def _locked_calls(db: Session, call_ids: Collection[str]) -> dict[str, _Call]:

@@ -18,7 +18,8 @@ from clawhaven import ledger
 from clawhaven.core.db import table_of
 from clawhaven.core.errors import AppError
 from clawhaven.core.statements import UpdateMany
-from clawhaven.metering.batches import Ask, ClosedCall, Closing, OpenCall, Opening, run_batch
+from clawhaven.metering.batches import run_batch
+from clawhaven.metering.jobs import Ask, ClosedCall, Closing, OpenCall, Opening
 from clawhaven.metering.limits import IS_OPEN
 from clawhaven.metering.models import CallState, UsageRow
 from clawhaven.metering.prices import PriceTable
@@ -85,7 +86,9 @@ def sweep(db: Session, *, now: datetime, limit: int = 500) -> list[str]:
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
-    purses = ledger.take_purses(db, {row.ledger_account_id for row in overdue if row.ledger_account_id})
+    held_otherwise = ledger.overdue(db, now)
+    pots = {row.ledger_account_id for row in overdue if row.ledger_account_id}
+    purses = ledger.take_purses(db, pots.union(held_otherwise))
     for row in overdue:
         if (purse := purses.get(row.ledger_account_id or "")) is not None:
             # Books that are wrong already (ledger.check_books tells) must not keep everybody's holds from coming back.
@@ -93,7 +96,7 @@ def sweep(db: Session, *, now: datetime, limit: int = 500) -> list[str]:
     ended = {"state": CallState.ABANDONED.value, "now": now, "is_estimated": True, "error": "abandoned"}
     _ABANDON.run(db, [{"call_id": row.id, **ended} for row in overdue])
     ledger.write_purses(db, purses.values(), [], now=now)
-    ledger.expire(db, now)
+    ledger.expire(db, now, held_otherwise)
     return [row.id for row in overdue]
 
 

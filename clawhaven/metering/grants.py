@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from clawhaven.core.errors import NotFound, Unauthorized
+from clawhaven.core.errors import NotFound
 from clawhaven.metering.models import Grant, PlanMode
 
 OWN_KEY_PURPOSE = "grant.own_key"
@@ -85,9 +85,17 @@ def revoke(db: Session, instance_id: str) -> None:
     db.execute(sa.delete(Grant).where(Grant.instance_id == instance_id).execution_options(synchronize_session=False))
 
 
-def rotate_key(db: Session, instance_id: str, key_hash: str, *, now: datetime) -> None:
-    """Replace the instance's secret; the old one stops working at once. Raises NotFound."""
-    _change(db, instance_id, key_hash=key_hash, updated_at=now)
+def replace_key(db: Session, instance_id: str, key_hash: str, *, now: datetime) -> None:
+    """Give the instance a new secret; the one before is accepted too until `drop_replaced_key`.
+
+    Raises NotFound. A grant has one such secret at most: the caller looks (`Grant.replaced_key_hash`).
+    """
+    _change(db, instance_id, key_hash=key_hash, replaced_key_hash=Grant.key_hash, updated_at=now)
+
+
+def drop_replaced_key(db: Session, instance_id: str, *, now: datetime) -> None:
+    """From now on the secret before the present one is a stranger's; none is success. Raises NotFound."""
+    _change(db, instance_id, replaced_key_hash=None, updated_at=now)
 
 
 def set_own_key(db: Session, instance_id: str, upstream: str | None, sealed: str | None, *, now: datetime) -> None:
@@ -100,14 +108,6 @@ def set_own_key(db: Session, instance_id: str, upstream: str | None, sealed: str
         .values(own_key_upstream=upstream, own_key_sealed=sealed, updated_at=now)
         .execution_options(synchronize_session="fetch")
     )
-
-
-def find_grant(db: Session, key_hash: str) -> Grant:
-    """The grant behind a secret's hash (core.secrets.hash_token). Raises Unauthorized."""
-    grant = db.execute(sa.select(Grant).where(Grant.key_hash == key_hash)).scalar_one_or_none()
-    if grant is None:
-        raise Unauthorized("This model key is not valid.")
-    return grant
 
 
 def grant_of(db: Session, instance_id: str) -> Grant | None:

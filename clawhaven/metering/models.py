@@ -29,7 +29,8 @@ class CallState(StrEnum):
 
 
 class Source(StrEnum):
-    """Who caused a call. `automatic`: by itself, in a way that has no name here; `unknown`: nobody knows."""
+    """Who caused a call. `automatic`: by itself, in a way that has no name here; `program`: a program of the customer's
+    own, with a key for it; `unknown`: nobody knows."""
 
     PERSON = "person"
     HEARTBEAT = "heartbeat"
@@ -37,12 +38,13 @@ class Source(StrEnum):
     SUBAGENT = "subagent"
     COMPACTION = "compaction"
     AUTOMATIC = "automatic"
+    PROGRAM = "program"
     UNKNOWN = "unknown"
 
     @property
     def is_automatic(self) -> bool:
-        """True when no person wrote what it answers."""
-        return self not in (Source.PERSON, Source.UNKNOWN)
+        """True when the assistant made it by itself."""
+        return self not in (Source.PERSON, Source.PROGRAM, Source.UNKNOWN)
 
     @property
     def is_idle(self) -> bool:
@@ -51,26 +53,33 @@ class Source(StrEnum):
         return self in (Source.HEARTBEAT, Source.CRON, Source.AUTOMATIC)
 
 
-def _partial(name: str, condition: str, *columns: str) -> sa.Index:
+def _partial(name: str, condition: str, *columns: str, unique: bool = False) -> sa.Index:
     """An index of the rows that meet a condition. Queries must say the condition in the same words, not as a value."""
-    return sa.Index(name, *columns, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    where = sa.text(condition)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 class Grant(Base):
     """What metering knows of an instance: its secret's hash, who pays, and its limits (None: unlimited).
+    `replaced_key_hash`: of the secret before, which is accepted too until nothing runs with it any more.
 
     `models` None: every model in the price table. `own_key_sealed` is the customer's vendor key, sealed for
     metering.grants.OWN_KEY_PURPOSE; `own_key_upstream` is the vendor it belongs to. Money a day (UTC) counts what the
-    customer is charged: of this instance, of the whole account, and of automatic calls alone, for which the customer
-    may add `automatic_extra_micros` on the day `automatic_extra_day` (`2026-11-21`).
+    customer is charged: of this instance (of the whole account: AccountLimit), and of automatic calls alone, for which
+    the customer may add `automatic_extra_micros` on the day `automatic_extra_day` (`2026-11-21`).
     """
 
     __tablename__ = "model_grant"
-    __table_args__ = (sa.UniqueConstraint("key_hash"), sa.Index(None, "account_id"))
+    __table_args__ = (
+        sa.UniqueConstraint("key_hash"),
+        _partial("uq_model_grant_replaced_key_hash", "replaced_key_hash IS NOT NULL", "replaced_key_hash", unique=True),
+        sa.Index(None, "account_id"),
+    )
 
     instance_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
     account_id: Mapped[str] = mapped_column(sa.String(40))
     key_hash: Mapped[str] = mapped_column(sa.String(64))
+    replaced_key_hash: Mapped[str | None] = mapped_column(sa.String(64))
     is_active: Mapped[bool] = mapped_column(default=False)
     plan_mode: Mapped[str] = mapped_column(sa.String(16))
     ledger_account_id: Mapped[str | None] = mapped_column(sa.String(40))
@@ -80,13 +89,21 @@ class Grant(Base):
     models: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
     markup_percent: Mapped[int] = mapped_column(default=150)
     spend_per_day_micros: Mapped[int | None]
-    account_spend_per_day_micros: Mapped[int | None]
     automatic_per_day_micros: Mapped[int | None]
     automatic_extra_micros: Mapped[int] = mapped_column(default=0, server_default="0")
     automatic_extra_day: Mapped[str | None] = mapped_column(sa.String(10))
     own_key_upstream: Mapped[str | None] = mapped_column(sa.String(32))
     own_key_sealed: Mapped[str | None] = mapped_column(sa.Text)
     updated_at: Mapped[datetime]
+
+
+class AccountLimit(Base):
+    """What all assistants of an account together may cost a day. It outlives every one of them."""
+
+    __tablename__ = "account_limit"
+
+    account_id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    spend_per_day_micros: Mapped[int]
 
 
 class OwnKey(Base):
@@ -101,20 +118,39 @@ class OwnKey(Base):
     checked_at: Mapped[datetime]
 
 
+class ProgramKey(Base):
+    """A key with which a program of the customer's own calls the models of one assistant's plan. Only its hash is
+    stored; `prefix` is what a person recognises it by. `made_by`: the API key that made it; None: a signed-in person.
+    A revoked key's row is gone."""
+
+    __tablename__ = "program_key"
+
+    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(sa.String(40), index=True)
+    account_id: Mapped[str] = mapped_column(sa.String(40), index=True)
+    name: Mapped[str] = mapped_column(sa.String(100))
+    prefix: Mapped[str] = mapped_column(sa.String(16))
+    key_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    made_by: Mapped[str | None] = mapped_column(sa.String(40))
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+
+
 class UsageRow(Base):
     """One model call. `provider_cost_micros` is list price (zero with the customer's own key); `price_micros` is what
     the customer was charged (on an included plan: its value); `uncovered_micros` is what the wallet could not cover.
 
-    While it is open, `held_micros` are set aside of `ledger_account_id` (None: nothing is charged per token).
+    While it is open, `held_micros` are set aside of `ledger_account_id` (None: nothing is charged per token), and
+    `held_tokens`, the most that it can read and write, count against the tokens a day.
     """
 
     __tablename__ = "usage"
     __table_args__ = (
         sa.Index(None, "account_id", "started_at"),
-        sa.Index(None, "instance_id", "started_at"),
+        sa.Index(None, "instance_id", "started_at", "is_message"),
         _partial("ix_usage_open", "state = 'open'", "instance_id", "expires_at"),
-        _partial("ix_usage_message", "is_message", "instance_id", "started_at"),
         _partial("ix_usage_trace", "trace_id IS NOT NULL", "trace_id"),
+        _partial("ix_usage_uncovered", "uncovered_micros > 0", "started_at"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
@@ -145,6 +181,7 @@ class UsageRow(Base):
     http_status: Mapped[int | None]
     ledger_account_id: Mapped[str | None] = mapped_column(sa.String(40))
     held_micros: Mapped[int] = mapped_column(default=0, server_default="0")
+    held_tokens: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[str | None] = mapped_column(sa.String(200))
     trace_id: Mapped[str | None] = mapped_column(sa.String(32))
     started_at: Mapped[datetime]

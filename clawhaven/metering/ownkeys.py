@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -39,6 +40,11 @@ def put(db: Session, instance_id: str, upstream: str, api_key: str, keys: KeyRin
 def find(db: Session, instance_id: str) -> OwnKey | None:
     """The key of an assistant, sealed; None when it has none."""
     return db.get(OwnKey, instance_id, populate_existing=True)
+
+
+def which_have(db: Session, instance_ids: Collection[str]) -> set[str]:
+    """Those of these assistants that have a key."""
+    return set(db.scalars(sa.select(OwnKey.instance_id).where(OwnKey.instance_id.in_(instance_ids))))
 
 
 def remove(db: Session, instance_id: str) -> bool:

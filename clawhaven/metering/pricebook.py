@@ -67,11 +67,16 @@ def set_markup(db: Session, instance_ids: Iterable[str], markup_percent: int, *,
 
     Calls under way keep the markup they were admitted with.
     """
-    changed, ids = 0, list(instance_ids)
+    changed, ids = 0, sorted(instance_ids)
     for start in range(0, len(ids), _AT_ONCE):
+        some = Grant.instance_id.in_(ids[start : start + _AT_ONCE])
+        differs = Grant.markup_percent != markup_percent
+        # An UPDATE of many rows locks them as it finds them; everybody else does in the order of their ids.
+        locked = sa.select(Grant.instance_id).where(some, differs).order_by(Grant.instance_id)
+        mine = list(db.scalars(locked.with_for_update(key_share=True)))
         found = db.execute(
             sa.update(Grant)
-            .where(Grant.instance_id.in_(ids[start : start + _AT_ONCE]), Grant.markup_percent != markup_percent)
+            .where(Grant.instance_id.in_(mine))
             .values(markup_percent=markup_percent, updated_at=now)
             .returning(Grant.instance_id)
             .execution_options(synchronize_session=False)

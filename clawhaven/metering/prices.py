@@ -6,7 +6,7 @@ import difflib
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -112,7 +112,19 @@ def builtin_prices() -> PriceTable:
 
 
 def cost(price: Price, usage: Usage, markup_percent: int) -> Cost:
-    """What a request cost. Both figures are rounded once, up, to the micro-dollar."""
+    """What a request cost. Both figures are rounded once, up, to the micro-dollar.
+
+    Where the vendor took several passes, the tariff for long prompts is that of each by itself.
+    """
+    if usage.apart:
+        total = sum(_list_price(price, one) for one in (*usage.apart, _less(usage, usage.apart)))
+    else:
+        total = _list_price(price, usage)
+    return Cost(_round_up(total, _PER_MILLION), _round_up(total * markup_percent, _PER_MILLION * 100))
+
+
+def _list_price(price: Price, usage: Usage) -> int:
+    """Millionths of a micro-dollar."""
     prompt = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
     rates = price.rates_for(prompt)
     total = (
@@ -126,7 +138,19 @@ def cost(price: Price, usage: Usage, markup_percent: int) -> Cost:
         total += min(usage.input_audio_tokens, usage.input_tokens) * (rates.audio_input - rates.input)
     if usage.output_audio_tokens and rates.audio_output is not None:
         total += min(usage.output_audio_tokens, usage.output_tokens) * (rates.audio_output - rates.output)
-    return Cost(_round_up(total, _PER_MILLION), _round_up(total * markup_percent, _PER_MILLION * 100))
+    return total
+
+
+def _less(usage: Usage, parts: Iterable[Usage]) -> Usage:
+    """What `usage` has beyond its parts."""
+    rest = replace(usage, apart=())
+    for part in parts:
+        rest.input_tokens = max(0, rest.input_tokens - part.input_tokens)
+        rest.output_tokens = max(0, rest.output_tokens - part.output_tokens)
+        rest.cache_read_tokens = max(0, rest.cache_read_tokens - part.cache_read_tokens)
+        rest.cache_write_5m_tokens = max(0, rest.cache_write_5m_tokens - part.cache_write_5m_tokens)
+        rest.cache_write_1h_tokens = max(0, rest.cache_write_1h_tokens - part.cache_write_1h_tokens)
+    return rest
 
 
 def worst_case_micros(

@@ -22,7 +22,7 @@ from clawhaven.metering.limits import (
     SPEND_PER_DAY,
     automatic_allowance,
 )
-from clawhaven.metering.models import Grant, LimitReached, UsageHour
+from clawhaven.metering.models import AccountLimit, Grant, LimitReached, UsageHour
 
 MONEY_LIMITS = frozenset({SPEND_PER_DAY, ACCOUNT_SPEND_PER_DAY, AUTOMATIC_PER_DAY})
 """Codes of refusals that `note_reached` keeps."""
@@ -64,11 +64,13 @@ def spending_of(
     if account_id is not None:
         query = query.where(Grant.account_id == account_id)
     if instance_ids is None and account_id is None:
-        columns = (Grant.spend_per_day_micros, Grant.account_spend_per_day_micros, Grant.automatic_per_day_micros)
-        query = query.where(sa.or_(*(column.is_not(None) for column in columns)))
+        columns = (Grant.spend_per_day_micros, Grant.automatic_per_day_micros)
+        has_limit = Grant.account_id.in_(sa.select(AccountLimit.account_id))
+        query = query.where(sa.or_(*(column.is_not(None) for column in columns), has_limit))
     grants = db.scalars(query.execution_options(populate_existing=True)).all()
     accounts = {grant.account_id for grant in grants}
     spent, automatic, of_account = _spent_today(db, now, accounts)
+    limits = _account_limits(db, accounts)
     return [
         Spending(
             instance_id=grant.instance_id,
@@ -76,7 +78,7 @@ def spending_of(
             spent_micros=spent.get(grant.instance_id, 0),
             limit_micros=grant.spend_per_day_micros,
             account_spent_micros=of_account.get(grant.account_id, 0),
-            account_limit_micros=grant.account_spend_per_day_micros,
+            account_limit_micros=limits.get(grant.account_id),
             automatic_micros=automatic.get(grant.instance_id, 0),
             allowance_micros=automatic_allowance(grant, now),
             step_micros=grant.automatic_per_day_micros,
@@ -94,20 +96,20 @@ def set_limit(db: Session, instance_id: str, limit_micros: int | None) -> None:
 
 
 def set_account_limit(db: Session, account_id: str, limit_micros: int | None) -> None:
-    """The same for all of an account's assistants together. Raises Invalid, NotFound (no assistant yet)."""
+    """The same for all of an account's assistants together, those it will have included. Raises Invalid."""
     _check(limit_micros)
-    _change(db, Grant.account_id == account_id, account_spend_per_day_micros=limit_micros)
+    if limit_micros is None:
+        db.execute(sa.delete(AccountLimit).where(AccountLimit.account_id == account_id))
+        return
+    insert = sqlite.insert if db.get_bind().dialect.name == "sqlite" else postgresql.insert
+    values = {"spend_per_day_micros": limit_micros}
+    statement = insert(AccountLimit).values(account_id=account_id, **values)
+    db.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
 
 
-def inherit_account_limit(db: Session, instance_id: str, account_id: str) -> None:
-    """Give a new assistant the limit that its account's others share."""
-    shared = db.scalar(
-        sa.select(sa.func.min(Grant.account_spend_per_day_micros)).where(
-            Grant.account_id == account_id, Grant.instance_id != instance_id
-        )
-    )
-    if shared is not None:
-        _change(db, Grant.instance_id == instance_id, account_spend_per_day_micros=int(shared))
+def account_limit(db: Session, account_id: str) -> int | None:
+    """What all of an account's assistants together may cost a day; None: no limit."""
+    return _account_limits(db, [account_id]).get(account_id)
 
 
 def continue_automatic(db: Session, instance_id: str, now: datetime, seen_extra_micros: int | None = None) -> bool:
@@ -156,7 +158,7 @@ def set_allowances(db: Session, wanted: dict[str, int | None]) -> int:
     """Bring grants to their plan's allowance: instance -> micro-dollars a day. Returns how many changed."""
     changed = 0
     known = sa.select(Grant.instance_id, Grant.automatic_per_day_micros).where(Grant.instance_id.in_(sorted(wanted)))
-    for instance_id, micros in db.execute(known).all():
+    for instance_id, micros in db.execute(known.order_by(Grant.instance_id)).all():  # in the order of everybody's locks
         if micros != wanted[instance_id]:
             _change(db, Grant.instance_id == instance_id, automatic_per_day_micros=wanted[instance_id])
             changed += 1
@@ -192,6 +194,15 @@ def _spent_today(
             spent[instance_id], automatic[instance_id] = int(whole), int(part)
             of_account[account_id] = of_account.get(account_id, 0) + int(whole)
     return spent, automatic, of_account
+
+
+def _account_limits(db: Session, accounts: Collection[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    ordered, row = sorted(accounts), AccountLimit
+    for start in range(0, len(ordered), 500):
+        some = row.account_id.in_(ordered[start : start + 500])
+        found |= dict(db.execute(sa.select(row.account_id, row.spend_per_day_micros).where(some)).tuples().all())
+    return found
 
 
 def _extra(grant: Grant, now: datetime) -> int:

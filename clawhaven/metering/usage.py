@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.core.errors import Invalid
 from clawhaven.metering.limits import IS_OPEN
-from clawhaven.metering.models import CallState, UsageHour, UsageRow
+from clawhaven.metering.models import CallState, Grant, UsageHour, UsageRow
 
 WAYS = ("day", "hour", "model", "instance", "source")
 """What usage can be added up by. Days and hours are UTC."""
@@ -123,7 +123,8 @@ def usage_by(
 def live_usage(db: Session, account_id: str, now: datetime) -> Live:
     """What goes on in an account now."""
     row = UsageRow
-    open_now = (row.account_id == account_id, IS_OPEN, row.expires_at > now)
+    mine = sa.select(Grant.instance_id).where(Grant.account_id == account_id)
+    open_now = (row.instance_id.in_(mine), IS_OPEN, row.expires_at > now)
     count, held = db.execute(sa.select(sa.func.count(), sa.func.sum(row.held_micros)).where(*open_now)).one()
     begin, end = now.replace(hour=0, minute=0, second=0, microsecond=0), hour_of(now) + HOUR
     by_source = [line.sum for line in usage_by(db, account_id, ("source",), begin, end)]
@@ -135,6 +136,12 @@ def live_usage(db: Session, account_id: str, now: datetime) -> Live:
 def hour_of(moment: datetime) -> datetime:
     """The beginning of its hour, in UTC."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def month_so_far(now: datetime) -> tuple[datetime, datetime]:
+    """This month (UTC) in whole hours, the present one included: what `usage_by` adds up without reading the calls."""
+    hour = hour_of(now)
+    return hour.replace(day=1, hour=0), hour + HOUR
 
 
 def empty(key: str) -> Sum:

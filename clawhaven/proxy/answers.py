@@ -2,6 +2,7 @@
 
 Instances never get 401, 402 or 403 after authentication: OpenClaw locks itself for minutes on those. A person reads a
 sentence with a link instead (200, billed nothing), automatic calls get 429 "usage limit reached" (no retry, no lock).
+Programs of the customer's own get plain errors: see refusals.py.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ SPOKEN = frozenset({Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT, Dialect.OPE
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     413: "request_too_large",
@@ -52,6 +55,19 @@ def error(
     if status == 529 and dialect not in ANTHROPIC:
         status = 503
     return Reply(status, msgspec.json.encode(_error(dialect, status, message, code)), headers=headers)
+
+
+def unpaid(dialect: Dialect, message: str, code: str) -> Reply:
+    """The vendors' answer to who has no money, or has reached a limit of it; `code` is OpenAI's.
+
+    Anthropic: 402 `billing_error` (https://docs.anthropic.com/en/api/errors). OpenAI has no 402: it is 429
+    `insufficient_quota` (https://platform.openai.com/docs/guides/error-codes), and the header keeps clients, which try
+    a 429 again, from doing so in vain.
+    """
+    if dialect in ANTHROPIC:
+        return error(dialect, 402, message)
+    value = {"error": {"message": message, "type": "insufficient_quota", "param": None, "code": code}}
+    return Reply(429, msgspec.json.encode(value), headers={"x-should-retry": "false"})
 
 
 def error_event(dialect: Dialect, status: int, message: str) -> bytes:

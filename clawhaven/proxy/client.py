@@ -7,7 +7,6 @@ is httptools' (llhttp, the parser of Node.js), TLS is the standard library's.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import zlib
 from collections import deque
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from clawhaven.core.tls import authorities
 from clawhaven.proxy.answering import Answer, AnswerCut
 
 CONNECT_SECONDS = 10.0
@@ -49,7 +49,6 @@ class HttpClient:
 
     def __init__(self) -> None:
         self._idle: dict[Place, deque[Connection]] = {}
-        self._tls: ssl.SSLContext | None = None
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, silence: float, longest: float
@@ -99,9 +98,7 @@ class HttpClient:
 
     async def _connect(self, place: Place) -> Connection:
         loop = asyncio.get_running_loop()
-        if place.is_secure and self._tls is None:
-            self._tls = ssl.create_default_context()
-        tls = self._tls if place.is_secure else None
+        tls = authorities() if place.is_secure else None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await loop.create_connection(lambda: Connection(place), place.host, place.port, ssl=tls)
@@ -334,15 +331,26 @@ MOST_UNPACKED = 8 * 1024 * 1024
 """Bytes that one piece of a packed answer may unpack to before somebody reads them."""
 
 
-@lru_cache(maxsize=1024)
 def _split(url: str) -> tuple[Place, str, str]:
-    parts = urlsplit(url)
+    """Where to connect, what to ask for there, and the host to name. Remembered is the base alone: the rest is what
+    clients send, and of any length."""
+    begin = url.find("://") + 3
+    end = min((at for mark in "/?#" if (at := url.find(mark, begin)) >= 0), default=len(url))
+    place, host = _place(url[:end])
+    target = url[end:].partition("#")[0]
+    if not target.startswith("/"):
+        target = f"/{target}"
+    if not (target.isascii() and target.isprintable()) or " " in target:
+        raise ValueError("the address has characters that no address has")
+    return place, target, host
+
+
+@lru_cache(maxsize=256)
+def _place(base: str) -> tuple[Place, str]:
+    parts = urlsplit(base)
     is_secure = parts.scheme == "https"
     place = Place(parts.hostname or "", parts.port or (443 if is_secure else 80), is_secure)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not target.isascii() or any(char in target for char in "\r\n "):
-        raise ValueError("the address has characters that no address has")
-    return place, target, parts.netloc.rpartition("@")[2]
+    return place, parts.netloc.rpartition("@")[2]
 
 
 def _head(target: str, host: str, headers: Mapping[str, str], size: int) -> bytes:

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -47,7 +48,9 @@ FLUSH_SECONDS = 0.05
 log = get_logger(__name__)
 
 Job = Opening | Closing
-Done = Callable[[Any], None]
+T = TypeVar("T")
+Results = list[tuple[T, Any]]
+"""Whoever asked, and what came of it."""
 
 
 class CounterContext(Protocol):
@@ -95,7 +98,7 @@ class Counter:
     """Opens and closes calls in common transactions."""
 
     def __init__(self, ctx: CounterContext) -> None:
-        self._ctx, self._waits = ctx, ctx.settings.proxy_waits_for_disk
+        self._ctx = ctx
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """The result of each job: an OpenCall or ClosedCall, or the exception that tells why not.
@@ -112,40 +115,62 @@ class Counter:
         results: list[Any] = []
         for place, job in enumerate(jobs):
             try:
-                results += self._together([job])
+                results += self._together([job], is_again=True)
             except MISTAKES as error:
                 results.append(_failed(error))
                 if _is_away(error):
                     return results + [results[-1]] * (len(jobs) - place - 1)
         return results
 
-    def _together(self, jobs: Sequence[Job]) -> list[Any]:
+    def run_at_once(self, job: Job) -> Any:
+        """The same for one job, on SQLite, without waiting for anybody. Raises Busy where somebody else is writing, and
+        what went wrong (one of MISTAKES)."""
+        return self._together([job], waits=False)[0]
+
+    def _together(self, jobs: Sequence[Job], *, is_again: bool = False, waits: bool = True) -> list[Any]:
         openings = [job for job in jobs if isinstance(job, Opening)]
         closings = [job for job in jobs if isinstance(job, Closing)]
         begun = time.perf_counter()
-        with (
-            self._ctx.db.tx(is_urgent=True) if self._waits else self._ctx.db.hurried_tx(has_money=bool(closings)) as db
-        ):
-            outcome = self._count(db, openings, closings)
+        with self._ctx.db.hurried_tx(waits=waits) as db:
+            outcome = self._count(db, openings, closings, is_again=is_again)
         METER.batch(len(jobs), time.perf_counter() - begun)
         opened, closed = iter(outcome.opened), iter(outcome.closed)
         return [next(opened) if isinstance(job, Opening) else next(closed) for job in jobs]
 
-    def _count(self, db: Session, openings: Sequence[Opening], closings: Sequence[Closing]) -> metering.Outcome:
-        return metering.run_batch(db, openings, closings, now=self._ctx.clock.now(), prices=self._ctx.prices)
+    def _count(
+        self, db: Session, openings: Sequence[Opening], closings: Sequence[Closing], *, is_again: bool
+    ) -> metering.Outcome:
+        now, prices = self._ctx.clock.now(), self._ctx.prices
+        return metering.run_batch(db, openings, closings, now=now, prices=prices, is_again=is_again)
+
+
+Told = Callable[[bool], None]
+"""Hears whether the disk has what was committed."""
 
 
 class Flusher:
-    """Has commits that did not wait for the disk flushed to it soon, in a thread of its own."""
+    """Has commits that did not wait for the disk flushed to it, in a thread of its own.
 
-    def __init__(self, flush: Callable[[], None]) -> None:
-        self._flush = flush
+    `is_awaited`: results wait for it. So one batch waits for the disk while the next is counted. Else it flushes every
+    FLUSH_SECONDS.
+    """
+
+    def __init__(self, flush: Callable[[], None], *, is_awaited: bool = False) -> None:
+        self._flush, self.is_awaited = flush, is_awaited
+        self._waiting: list[Told] = []
+        self._mutex = threading.Lock()
         self._is_dirty, self._is_over = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="proxy-flush", daemon=True)
         self._thread.start()
 
     def mark(self) -> None:
         """Something was committed."""
+        self._is_dirty.set()
+
+    def tell(self, told: Told) -> None:
+        """Something was committed; call `told`, in the flusher's thread, when the disk has it or failed to take it."""
+        with self._mutex:
+            self._waiting.append(told)
         self._is_dirty.set()
 
     def close(self) -> None:
@@ -159,13 +184,20 @@ class Flusher:
             self._is_dirty.wait()
             self._is_dirty.clear()
             is_last = self._is_over
+            with self._mutex:
+                waiting, self._waiting = self._waiting, []
+            is_kept = True
             try:
                 self._flush()
-            except (OSError, DBAPIError):
+            except (OSError, SQLAlchemyError):
+                is_kept = False
                 log.exception("flush_failed")
+            for told in waiting:
+                told(is_kept)
             if is_last:
                 return
-            time.sleep(FLUSH_SECONDS)
+            if not self.is_awaited:
+                time.sleep(FLUSH_SECONDS)
 
 
 class CounterThread:
@@ -206,9 +238,8 @@ class CounterThread:
             except MISTAKES as error:  # a bug must not leave every call of this process waiting for ever
                 log.exception("batch_failed", jobs=len(waiting))
                 results = [CountingFailed(type(error).__name__)] * len(waiting)
-            _deliver(waiting, results, self._undo)
-            if self._flusher is not None:
-                self._flusher.mark()
+            done = [(one, one.job, result) for one, result in zip(waiting, results, strict=True)]
+            tell_when_kept(self._flusher, done, partial(_deliver, undo=self._undo))
 
     def _gather(self) -> list[_Waiting]:
         first = self._queue.get()
@@ -228,9 +259,31 @@ def count_in_a_thread(ctx: CounterContext) -> CounterThread:
     return CounterThread(Counter(ctx), flusher_of(ctx))
 
 
-def flusher_of(ctx: CounterContext) -> Flusher | None:
-    """What flushes this installation's commits; None where the database does it by itself."""
-    return Flusher(ctx.db.flush) if ctx.db.is_sqlite and not ctx.settings.proxy_waits_for_disk else None
+def flusher_of(ctx: CounterContext) -> Flusher:
+    """What flushes this installation's commits. PostgreSQL's would not outlive its server, so results wait for it."""
+    return Flusher(ctx.db.flush, is_awaited=not ctx.db.is_sqlite or ctx.settings.proxy_waits_for_disk)
+
+
+def tell_when_kept(
+    flusher: Flusher | None, done: Sequence[tuple[T, Job, Any]], tell: Callable[[Results[T]], None]
+) -> None:
+    """Give `tell` the results: of admissions at once, of settlements when the disk has them, where that is awaited.
+
+    A settlement that the disk may not have is CountingFailed: it can be asked for again.
+    """
+    if flusher is None or not flusher.is_awaited:
+        tell([(one, result) for one, _, result in done])
+        if flusher is not None:
+            flusher.mark()
+        return
+    tell([(one, result) for one, job, result in done if isinstance(job, Opening)])
+    late = [(one, result) for one, job, result in done if not isinstance(job, Opening)]
+
+    def told(is_kept: bool) -> None:
+        tell(late if is_kept else [(one, CountingFailed("the disk did not take it")) for one, _ in late])
+
+    if late:
+        flusher.tell(told)
 
 
 def _failed(error: Exception) -> CountingFailed:
@@ -247,9 +300,9 @@ def _is_away(error: Exception) -> bool:
     return error.connection_invalidated or "database is locked" in text or "connection" in text.lower()
 
 
-def _deliver(waiting: Sequence[_Waiting], results: Sequence[Any], undo: Callable[[Closing], None]) -> None:
+def _deliver(results: Results[_Waiting], undo: Callable[[Closing], None]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for one, result in zip(waiting, results, strict=True):
+    for one, result in results:
         by_loop.setdefault(one.future.get_loop(), []).append((one.future, result))
     for loop, pairs in by_loop.items():
         if not loop.is_closed():

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import metering
 from clawhaven.billing import wallet
-from clawhaven.core.errors import AppError, PaymentRequired, RateLimited, Unauthorized
+from clawhaven.core.errors import AppError, NotFound, PaymentRequired, RateLimited, Unauthorized
 from clawhaven.core.logs import get_logger
 from clawhaven.core.secrets import KeyRing
-from clawhaven.metering import Ask, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price
+from clawhaven.instances.states import Reason, reasons_of
+from clawhaven.metering import Ask, Bearer, ClosedCall, Closing, Grant, OpenCall, Opening, PlanMode, Price, programs
+from clawhaven.metering.batches import SUSPENDED
 from clawhaven.metering.spending import MONEY_LIMITS, note_reached
 from clawhaven.ports.upstream import Dialect, OutRequest, Upstream, Usage, UsageReader
 from clawhaven.proxy.counter import CounterContext, CountingFailed, Counts, count_in_a_thread
 from clawhaven.proxy.metrics import METER
+from clawhaven.proxy.refusals import OVERDUE
 
 DATABASE_THREADS = 4
 KNOWN_SECONDS = 5.0
@@ -72,46 +75,54 @@ class Desk:
         self._threads = ThreadPoolExecutor(DATABASE_THREADS, "proxy-db")
         self._counter = counter or count_in_a_thread(ctx)
         self._verbs: dict[str, Verbs] = {}
-        self._later: set[asyncio.Task[None]] = set()
-        self._known: dict[str, tuple[float, Grant]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._known: dict[str, tuple[float, Bearer]] = {}
         self._told: set[tuple[str, str, str]] = set()
 
-    async def recognise(self, key_hash: str, instance_id: str | None) -> Grant:
-        """The grant behind a key as it was a few seconds ago: enough to read a request, not to serve it.
+    async def recognise(self, key_hash: str, instance_id: str | None) -> Bearer:
+        """Who holds a key, as it was a few seconds ago: enough to read a request, not to serve it.
 
         Raises Unauthorized.
         """
         known = self._known.get(key_hash)
         if known is not None and known[0] > time.monotonic():
-            if instance_id is not None and instance_id != known[1].instance_id:
+            if instance_id is not None and instance_id != known[1].grant.instance_id:
                 raise Unauthorized("This model key is not valid.")
             return known[1]
-        grant = await self.authenticate(key_hash, instance_id)
+        bearer = await self.authenticate(key_hash, instance_id)
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        self._known[key_hash] = (time.monotonic() + KNOWN_SECONDS, grant)
-        return grant
+        self._known[key_hash] = (time.monotonic() + KNOWN_SECONDS, bearer)
+        return bearer
 
-    async def authenticate(self, key_hash: str, instance_id: str | None) -> Grant:
-        """The grant behind a key, read without a write lock. `instance_id`: whom the client says it is, or None.
+    async def authenticate(self, key_hash: str, instance_id: str | None) -> Bearer:
+        """Who holds a key, read without a write lock. `instance_id`: whom the client says it is, or None.
 
         Raises Unauthorized.
         """
 
-        def find() -> Grant:
+        def find() -> Bearer:
             with self._ctx.db.read() as db:
-                return metering.find_grant(db, key_hash)
+                return metering.find_bearer(db, key_hash)
 
-        grant = await self._run(find)
-        if instance_id is not None and instance_id != grant.instance_id:
+        bearer = await self._run(find)
+        if instance_id is not None and instance_id != bearer.grant.instance_id:
             raise Unauthorized("This model key is not valid.")
-        return grant
+        program = bearer.program
+        if program is not None and programs.is_due(program, self._ctx.clock.now()):
+            self._keep(self._run(lambda: self._note_use(program.id)))
+        return bearer
 
-    async def admit(self, grant: Grant, ask: Ask) -> OpenCall:
-        """Open the call; raises what metering.run_batch refuses with."""
-        opening = Opening(ask, grant.key_hash, self._reachable(grant))
+    async def admit(self, bearer: Bearer, ask: Ask) -> OpenCall:
+        """Open the call; raises what metering.run_batch refuses with, or CountingFailed."""
+        grant = bearer.grant
+        call_id = metering.new_call_id(self._ctx.clock.now())
+        opening = Opening(ask, bearer.key_hash, self._reachable(grant), call_id)
         try:
             opened: OpenCall = await self._counter.do(opening)
+        except CountingFailed:  # its commit may have gone through all the same: then it holds money for nobody
+            self._later(Closing(call_id, None, 499, "not admitted"))
+            raise
         except PaymentRequired:
             await self._run(lambda: self._note_refusal(grant))
             raise
@@ -126,14 +137,35 @@ class Desk:
         """Close the call. Once begun it is carried through, also when the task that waits for it is cancelled."""
         closing = Closing(call_id, usage, http_status, error)
         try:
-            closed: ClosedCall = await asyncio.shield(self._counter.do(closing))
+            closed: ClosedCall = await self._counter.do(closing)
         except CountingFailed:
-            task = asyncio.create_task(self._settle_later(closing))
-            self._later.add(task)
-            task.add_done_callback(self._later.discard)
+            self._later(closing)
             raise
         METER.settle(usage, closed)
         return closed
+
+    async def explain(self, problem: AppError, grant: Grant) -> AppError:
+        """What to tell a program of why it is refused: an assistant may be paused for want of money."""
+        if problem.error_code != SUSPENDED:
+            return problem
+
+        def look() -> list[Reason]:
+            with self._ctx.db.read() as db:
+                return reasons_of(db, grant.instance_id)
+
+        reasons = set(await self._run(look))
+        if not reasons or reasons - {Reason.BALANCE, Reason.PAYMENT}:
+            return problem
+        is_overdue = Reason.PAYMENT in reasons
+        return PaymentRequired(problem.message, code=OVERDUE if is_overdue else None)
+
+    def _later(self, closing: Closing) -> None:
+        self._keep(self._settle_later(closing))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _settle_later(self, closing: Closing) -> None:
         """Try a settlement that failed again and again until its call would be swept: the database comes back."""
@@ -141,6 +173,8 @@ class Desk:
             await asyncio.sleep(seconds)
             try:
                 await self._counter.do(closing)
+            except NotFound:
+                return  # it was never opened
             except (CountingFailed, AppError) as problem:
                 log.warning("not_settled_yet", call=closing.call_id, reason=str(problem))
             else:
@@ -213,6 +247,13 @@ class Desk:
                 wallet.mark_refused(db, grant.account_id, self._ctx.clock.now())
         except SQLAlchemyError:
             log.exception("refusal_not_noted", account=grant.account_id)
+
+    def _note_use(self, program_id: str) -> None:
+        try:
+            with self._ctx.db.tx() as db:
+                programs.touch(db, program_id, self._ctx.clock.now())
+        except SQLAlchemyError:
+            log.exception("use_not_noted", program=program_id)
 
     def _reachable(self, grant: Grant) -> list[str]:
         is_own = grant.plan_mode == PlanMode.OWN_KEY

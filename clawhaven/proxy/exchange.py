@@ -6,26 +6,35 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from clawhaven.core.logs import get_logger
-from clawhaven.metering import OpenCall
+from clawhaven.metering import OpenCall, most_input, most_output
 from clawhaven.ports.upstream import Dialect, Usage, UsageReader
 from clawhaven.proxy import answers
 from clawhaven.proxy.answering import Answer, AnswerCut
 from clawhaven.proxy.answers import Reply
-from clawhaven.proxy.client import BROKEN
+from clawhaven.proxy.callers import Receive, Send
+from clawhaven.proxy.client import BROKEN, SILENT
+from clawhaven.proxy.counter import CountingFailed
 from clawhaven.proxy.desk import Desk
 from clawhaven.proxy.request import Facts
 from clawhaven.proxy.streams import EndHolder, chunk_filter
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 CALL_HEADER = b"x-clawhaven-call"
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_EMBEDDINGS_BYTES = 192 * 1024 * 1024
+"""An answer of 2,048 embeddings of 3,072 numbers each has 34 MB packed, and some 140 MB as decimals."""
+
+KEPT_EMBEDDINGS_BYTES = 4 * 1024 * 1024
+"""Longer ones are passed on as they come, all but the newest piece: they are of no use without their end."""
+
+HIDDEN_TOKENS_PER_SECOND = 50
+"""Estimated for a stream that was cut before its first visible word: vendors bill thinking that they do not show. It is
+about what large models write in a second."""
+
 GONE_CLIENT_SECONDS = 60.0
 """How long the vendor is still read after the client has gone, to learn what it reports; then it is estimated."""
 
@@ -35,6 +44,10 @@ AFTER_END_SECONDS = 2.0
 PASSED_BACK = frozenset({"content-type", "content-encoding", "request-id", "x-request-id"})
 _PRINTABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 log = get_logger(__name__)
+
+
+class BrokenOff(Exception):
+    """A whole answer broke off after its beginning had been passed on: the server must cut the connection."""
 
 
 @dataclass(slots=True)
@@ -53,17 +66,21 @@ class Exchange:
 
     has_started: bool = False
     _gone_at: float | None = None
+    _begun_at: float = 0.0
 
     async def relay(self, answer: Answer, reader: UsageReader) -> None:
         """Let a 2xx answer through to the client and settle it. The call is closed when this returns or raises."""
+        self._begun_at = time.monotonic()
         try:
             if answer.is_stream:
                 await self._relay_stream(answer, reader)
             else:
                 await self._relay_whole(answer, reader)
         except asyncio.CancelledError:
-            # The server is stopping: what was used so far is settled, then the task ends as it was told to.
-            await self.desk.settle(self.call.id, self._partial(reader), 499, "server stopped")
+            # The server is stopping: what was used so far is settled, then the task ends as it was told to. Of a whole
+            # answer nobody has anything before its end, and whoever waits for it will ask again.
+            usage = self._partial(reader) if answer.is_stream or self.is_gone or self.has_started else None
+            await self.desk.settle(self.call.id, usage, 499, "server stopped")
             raise
 
     async def refuse(self, reply: Reply, *, status: int, error: str) -> None:
@@ -102,31 +119,56 @@ class Exchange:
             await self.desk.settle(self.call.id, self._complete(reader), answer.status)
             await self._body(holder.rest(), is_end=True)
             return
-        await self.desk.settle(self.call.id, self._partial(reader), answer.status, cut.message)
+        is_hidden = self.is_gone or cut.message == SILENT
+        usage = self._partial(reader, time.monotonic() - self._begun_at if is_hidden else 0.0)
+        await self.desk.settle(self.call.id, usage, answer.status, cut.message)
         tail = b"" if holder.has_error else b"\n\n" + answers.error_event(self.dialect, cut.status, cut.message)
         await self._body(tail, is_end=True)
 
     async def _relay_whole(self, answer: Answer, reader: UsageReader) -> None:
         body: list[bytes] = []
-        size = 0
+        size, kept, most = 0, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES
+        if self.dialect is Dialect.OPENAI_EMBEDDINGS:
+            kept, most = KEPT_EMBEDDINGS_BYTES, MAX_EMBEDDINGS_BYTES
         try:
             while chunk := await answer.read():
                 body.append(chunk)
                 reader.feed(chunk)
                 size += len(chunk)
-                if size > MAX_ANSWER_BYTES:
+                if size > most:
                     raise AnswerCut("The model's answer is too long.")
+                if size > kept:
+                    body = await self._pass_on(answer, body)
                 self._check_patience()
         except AnswerCut as cut:
-            # Nothing was delivered: that is charged only when it was the client who did not wait for it.
+            # What nobody has anything of is free, unless it was the client who did not wait for it.
             await self._look_for_client()
-            usage = self._partial(reader) if self.is_gone else None
+            usage = self._partial(reader) if self.is_gone or self.has_started else None
             await self.desk.settle(self.call.id, usage, answer.status, cut.message)
+            if self.has_started:
+                raise BrokenOff(cut.message) from cut
             await self.reply(answers.error(self.dialect, cut.status, cut.message))
             return
-        await self.desk.settle(self.call.id, self._complete(reader), answer.status)
-        await self._start(answer.status, answer.headers, size)
+        await self._settle_whole(self._complete(reader), answer.status)
+        if not self.has_started:
+            await self._start(answer.status, answer.headers, size)
         await self._body(b"".join(body), is_end=True)
+
+    async def _pass_on(self, answer: Answer, body: list[bytes]) -> list[bytes]:
+        """Send what there is of a whole answer but its newest piece, which is returned."""
+        if not self.has_started:
+            await self._start(answer.status, answer.headers)
+        for piece in body[:-1]:
+            await self._body(piece)
+        return body[-1:]
+
+    async def _settle_whole(self, usage: Usage, status: int) -> None:
+        """Settle; when that fails, ask once more: it may be done and only not known to be, and a client that is refused
+        now asks for the same again, for its money."""
+        try:
+            await self.desk.settle(self.call.id, usage, status)
+        except CountingFailed:
+            await self.desk.settle(self.call.id, usage, status)
 
     async def _read(self, answer: Answer, holder: EndHolder) -> bytes:
         """The next piece; after the stream's last event only what arrives in a moment."""
@@ -159,19 +201,23 @@ class Exchange:
         if reported is not None:
             return reported
         log.warning("usage_missing", call=self.call.id, upstream=self.call.price.upstream, dialect=self.dialect.value)
-        return self._estimate(reader)
+        return self._estimate(reader.output_estimate())
 
-    def _partial(self, reader: UsageReader) -> Usage:
-        """What a broken answer used: the report so far, with the output that was seen after it."""
-        reported = reader.usage()
+    def _partial(self, reader: UsageReader, hidden_seconds: float = 0.0) -> Usage:
+        """What a broken answer used: the report so far, with the output that was seen after it; where none was seen,
+        what may have been thought in `hidden_seconds`."""
+        reported, output = reader.usage(), reader.output_estimate()
+        is_told = reported is not None and reported.output_tokens > 0 and not reported.is_estimated
+        if not (output or is_told):
+            hidden = int(hidden_seconds * HIDDEN_TOKENS_PER_SECOND)
+            output = min(hidden, most_output(self.facts.ask, self.call.price))
         if reported is None:
-            return self._estimate(reader)
-        output = max(reported.output_tokens, reader.output_estimate())
-        return replace(reported, output_tokens=output, is_estimated=True)
+            return self._estimate(output)
+        return replace(reported, output_tokens=max(reported.output_tokens, output), is_estimated=True)
 
-    def _estimate(self, reader: UsageReader) -> Usage:
-        prompt = min(-(-self.body_bytes // 4), self.facts.ask.input_bound, self.call.price.context_window)
-        return Usage(input_tokens=prompt, output_tokens=reader.output_estimate(), is_estimated=True)
+    def _estimate(self, output: int) -> Usage:
+        prompt = min(-(-self.body_bytes // 4), most_input(self.facts.ask, self.call.price))
+        return Usage(input_tokens=prompt, output_tokens=output, is_estimated=True)
 
     async def _start(self, status: int, headers: Mapping[str, str], size: int | None = None) -> None:
         self.has_started = True

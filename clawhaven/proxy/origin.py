@@ -39,14 +39,21 @@ _BEGINS = re.compile(
     + r"|\[OpenClaw (?:exec completion|session event)\]))",
     re.IGNORECASE,
 )
-_UNATTENDED = re.compile(r"\nThis is an unattended scheduled run\.")
+_UNATTENDED = "\nThis is an unattended scheduled run."
+_HEARTBEAT_WORDS = ("HEARTBEAT", "\nHeartbeat monitor", "\nReference UTC")
 _HEARTBEAT = re.compile(
     r"HEARTBEAT_OK|HEARTBEAT\.md|\nHeartbeat monitor scratch:\n|\nReference UTC: [-\d]{10} [:\d]{5} UTC\s*$"
 )
 """An operator's own heartbeat prompt: it asks for the old acknowledgement, or ends in the time, as no person's does."""
 
-_CONTEXT_BLOCK = re.compile(r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.S)
+_CONTEXT_BEGIN, _CONTEXT_END = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 """What the gateway tells the model beside the conversation, in a message of the user role of its own after it."""
+
+_MOST_SESSIONS = 64
+"""Names of sessions looked at in a body. A conversation with more of them quotes others, whatever its own is."""
+
+_MOST_MESSAGES = 2_000
+"""Messages looked at, from the newest: so many in a row without a word of the user's are no conversation."""
 
 _LOOKED_AT = 8_000
 """Characters looked at from each end of a message."""
@@ -68,17 +75,25 @@ def source(last: LastMessage | None, body: bytes = b"") -> Source:
     session = _session(body)
     if session is not None or last is None:
         return session or Source.UNKNOWN
-    end = last.text[-_LOOKED_AT:]
-    if _UNATTENDED.search(end):
+    text = last.text
+    end = text[-_LOOKED_AT:]
+    if _UNATTENDED in end:
         return Source.CRON
-    is_heartbeat = _HEARTBEAT.search(last.text[:_LOOKED_AT]) or _HEARTBEAT.search(end)
+    is_heartbeat = _is_heartbeat(end) or (len(text) > _LOOKED_AT and _is_heartbeat(text[:_LOOKED_AT]))
     return Source.HEARTBEAT if is_heartbeat else Source.PERSON
+
+
+def _is_heartbeat(text: str) -> bool:
+    # Looking for the words alone is many times cheaper than the expression.
+    return any(word in text for word in _HEARTBEAT_WORDS) and _HEARTBEAT.search(text) is not None
 
 
 def _session(body: bytes) -> Source | None:
     """What the session is for, by its name; None for a person's, and where a conversation quotes another's."""
     found, place = None, body.find(_SESSION_MARK)
-    while place >= 0:
+    for _ in range(_MOST_SESSIONS):
+        if place < 0:
+            return found
         begin = place + len(_SESSION_MARK)
         name = _SESSION.match(body, begin)
         if name and body.rfind(_RUNTIME, max(0, place - _RUNTIME_LENGTH), place) >= 0:
@@ -87,12 +102,12 @@ def _session(body: bytes) -> Source | None:
                 return None
             found = kind
         place = body.find(_SESSION_MARK, begin)
-    return found
+    return found if place < 0 else None
 
 
 def is_turn(last: LastMessage | None, found: Source) -> bool:
-    """True when the call begins a person's turn instead of going on with one. `found`: its source."""
-    return last is not None and last.is_last and found is Source.PERSON
+    """True when the call begins a person's turn, or a program's, instead of going on with one. `found`: its source."""
+    return last is not None and last.is_last and found in (Source.PERSON, Source.PROGRAM)
 
 
 def last_message(dialect: Dialect, messages: Sequence[msgspec.Raw] | None, given: msgspec.Raw) -> LastMessage | None:
@@ -109,18 +124,23 @@ def last_message(dialect: Dialect, messages: Sequence[msgspec.Raw] | None, given
 
 def _newest(messages: Sequence[msgspec.Raw]) -> LastMessage | None:
     is_last = True
-    for raw in reversed(messages):
+    for raw in messages[: -_MOST_MESSAGES - 1 : -1]:
         message = msgspec.json.decode(raw)
         if not isinstance(message, dict) or message.get("role") in ("system", "developer"):
             continue
         text, has_results = _text(message.get("content"))
-        spoken = _CONTEXT_BLOCK.sub("", text).strip()
+        spoken = _without_context(text).strip()
         if message.get("role") == "user" and text and not spoken and not has_results:
             continue
         if message.get("role") == "user" and spoken and not has_results:
             return LastMessage(spoken, is_last)
         is_last = False
     return None
+
+
+def _without_context(text: str) -> str:
+    before, *blocks = text.split(_CONTEXT_BEGIN)
+    return before + "".join(block.partition(_CONTEXT_END)[2] for block in blocks)
 
 
 def _text(content: Any) -> tuple[str, bool]:

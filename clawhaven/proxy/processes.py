@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -19,6 +19,8 @@ from clawhaven.core.logs import get_logger
 from clawhaven.proxy.app import create_app
 from clawhaven.proxy.counter import Counter, flusher_of
 from clawhaven.proxy.desk import ProxyContext
+from clawhaven.proxy.front import FrontServer
+from clawhaven.proxy.lone import lone_counter
 from clawhaven.proxy.metrics import METER
 from clawhaven.proxy.remote import CountingServer, RemoteCounter
 
@@ -57,8 +59,7 @@ def serve(build: Build, host: str, port: int, fronts: int, *, is_ready: Callable
         for child in children:
             child.terminate()
             child.join()
-        if flusher is not None:
-            flusher.close()
+        flusher.close()
         ctx.db.close()
     return 0 if is_told.is_set() else 1
 
@@ -96,17 +97,23 @@ def _front(build: Build, listener: socket.socket, counter: socket.socket) -> Non
 
 async def _serve_front(ctx: ProxyContext, listener: socket.socket, counter: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    server: uvicorn.Server
+    server: FrontServer | None = None
+    is_told = False
 
     def stop() -> None:
-        server.should_exit = True
+        nonlocal is_told
+        is_told = True
+        if server is not None:
+            server.stop()
 
     _collect_rarely()
-    _, remote = await loop.create_connection(lambda: RemoteCounter(stop), sock=counter)
-    server = _QuietServer(bare_config(create_app(ctx, remote)))
+    _, remote = await loop.create_connection(lambda: RemoteCounter(stop, lone_counter(ctx)), sock=counter)
+    server = FrontServer(create_app(ctx, remote), listener)
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop)
-    await server.serve(sockets=[listener])
+    if is_told:
+        server.stop()
+    await server.serve()
     ctx.db.close()
 
 
@@ -136,11 +143,3 @@ def bare_config(app: Any, **place: Any) -> uvicorn.Config:
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """The fastest event loop that is there."""
     return uvicorn.Config(lambda: None).get_loop_factory()
-
-
-class _QuietServer(uvicorn.Server):
-    """Leaves the signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

@@ -9,13 +9,27 @@ from __future__ import annotations
 import asyncio
 import selectors
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
 from clawhaven.core.logs import get_logger
 from clawhaven.metering import Closing, OpenCall
-from clawhaven.proxy.counter import MISTAKES, MOST_AT_ONCE, Counter, CountingFailed, Flusher, Job
+from clawhaven.proxy.counter import (
+    MISTAKES,
+    MOST_AT_ONCE,
+    Counter,
+    CountingFailed,
+    Flusher,
+    Job,
+    Results,
+    tell_when_kept,
+)
+from clawhaven.proxy.lone import LoneCounter
 from clawhaven.proxy.messages import Frames, PriceMemory, read_jobs, read_results, write_jobs, write_results
+
+FEW_CALLS = 4
+"""A front with fewer calls under way counts lone ones itself; with more of them its time is worth more."""
 
 _READ_BYTES = 1 << 20
 log = get_logger(__name__)
@@ -27,12 +41,15 @@ class _Front:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.frames, self.prices = Frames(), PriceMemory()
+        self._mutex = threading.Lock()
 
     def answer(self, results: list[tuple[int, Any]]) -> None:
-        """Send results; a front that is gone needs none."""
-        data = write_results([self.prices.write(number, result) for number, result in results])
+        """Send results, from any thread; a front that is gone needs none."""
         try:
-            self.connection.sendall(data)
+            with self._mutex:
+                self.connection.sendall(
+                    write_results([self.prices.write(number, result) for number, result in results])
+                )
         except OSError:
             log.warning("front_gone", unsent=len(results))
 
@@ -81,22 +98,26 @@ class CountingServer:
         except MISTAKES as error:  # a bug must not leave every call waiting for ever
             log.exception("batch_failed", jobs=len(batch))
             results = [CountingFailed(type(error).__name__)] * len(batch)
-        by_front: dict[_Front, list[tuple[int, Any]]] = {}
-        for (front, number, _), result in zip(batch, results, strict=True):
-            by_front.setdefault(front, []).append((number, result))
-        for front, mine in by_front.items():
-            front.answer(mine)
-        if self._flusher is not None:
-            self._flusher.mark()
+        whose = [((front, number), job, result) for (front, number, job), result in zip(batch, results, strict=True)]
+        tell_when_kept(self._flusher, whose, _answer)
+
+
+def _answer(results: Results[tuple[_Front, int]]) -> None:
+    by_front: dict[_Front, list[tuple[int, Any]]] = {}
+    for (front, number), result in results:
+        by_front.setdefault(front, []).append((number, result))
+    for front, mine in by_front.items():
+        front.answer(mine)
 
 
 class RemoteCounter(asyncio.Protocol):
     """A front's way to the counter. Jobs of one turn of the event loop travel together."""
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
-        self._on_lost = on_lost
+    def __init__(self, on_lost: Callable[[], None], lone: LoneCounter | None = None) -> None:
+        self._on_lost, self._lone = on_lost, lone
         self._frames, self._prices = Frames(), PriceMemory()
         self._next = 0
+        self._under_way: set[str] = set()
         self._unsent: list[tuple[int, Job]] = []
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._transport: asyncio.Transport | None = None
@@ -106,13 +127,27 @@ class RemoteCounter(asyncio.Protocol):
         """The OpenCall or ClosedCall; raises the AppError it was refused with, or CountingFailed."""
         if self._transport is None:
             raise CountingFailed("the counter is gone")
-        return await self._ask(job)
+        if self._lone is None:
+            return await self._ask(job)
+        if isinstance(job, Closing):
+            self._under_way.discard(job.call_id)
+        is_lone = not self._waiting and len(self._under_way) < FEW_CALLS
+        result = self._lone.count(job) if is_lone else None
+        if result is None:
+            result = await self._ask(job)
+        if isinstance(result, Exception):
+            raise result
+        if isinstance(result, OpenCall):
+            self._under_way.add(result.id)
+        return result
 
     def close(self) -> None:
         """Hang up once what was asked for is sent."""
         self._send()
         if self._transport is not None:
             self._transport.close()
+        if self._lone is not None:
+            self._lone.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""

@@ -12,7 +12,20 @@ import pytest
 from clawhaven import ledger, metering
 from clawhaven.core.db import Database
 from clawhaven.core.errors import AppError, Invalid, NotFound, PaymentRequired, RateLimited, Unauthorized
-from clawhaven.metering import Ask, ClosedCall, Closing, OpenCall, Opening, Outcome, Source
+from clawhaven.metering import (
+    Ask,
+    ClosedCall,
+    Closing,
+    GrantTerms,
+    OpenCall,
+    Opening,
+    Outcome,
+    PlanMode,
+    Source,
+    put_grant,
+    run_batch,
+)
+from clawhaven.metering.models import AccountLimit
 from clawhaven.ports.upstream import Usage
 from tests.metering.conftest import KEY_HASH, NOW
 
@@ -118,8 +131,12 @@ def test_the_hours_add_up_to_the_calls(db: Database, give: Give) -> None:
 @pytest.mark.parametrize("limit", ["spend_per_day_micros", "account_spend_per_day_micros"])
 def test_money_a_day_counts_what_was_spent_and_what_is_held(db: Database, give: Give, limit: str) -> None:
     give()
+    most = 675 + 2 * 28_125
     with db.tx() as tx:
-        tx.query(metering.Grant).update({limit: 675 + 2 * 28_125})
+        if limit == "spend_per_day_micros":
+            tx.query(metering.Grant).update({limit: most})
+        else:
+            tx.add(AccountLimit(account_id="acc_1", spend_per_day_micros=most))
     (first,) = opened(run(db, [ONE]))
     run(db, [], [Closing(first.id, USED, 200)])
     outcome = run(db, [ONE, ONE, ONE])
@@ -130,3 +147,94 @@ def test_money_a_day_counts_what_was_spent_and_what_is_held(db: Database, give: 
     assert refusal.details["retry_after"] == 12 * 3600
     run(db, [], [Closing(one.id, None) for one in outcome.opened if isinstance(one, OpenCall)])
     opened(run(db, [ONE], days=1))
+
+
+def test_a_limit_below_one_answer_says_so_and_which_would_do(db: Database, give: Give) -> None:
+    give()
+    with db.tx() as tx:
+        tx.query(metering.Grant).update({"spend_per_day_micros": 20_000})
+    (refusal,) = run(db, [ONE]).opened
+    assert isinstance(refusal, RateLimited)
+    assert refusal.error_code == "spend_per_day"
+    assert refusal.details["needed_micros"] == 30_000
+    assert refusal.message.startswith("This answer may cost up to $0.03, and the limit is $0.02 a day.")
+    with db.tx() as tx:
+        tx.query(metering.Grant).update({"spend_per_day_micros": refusal.details["needed_micros"]})
+    opened(run(db, [ONE]))
+
+
+def test_automatic_calls_under_way_count_against_their_allowance(db: Database, give: Give) -> None:
+    give()
+    with db.tx() as tx:
+        tx.query(metering.Grant).update({"automatic_per_day_micros": 30_000})
+    beat = replace(ONE, ask=replace(ONE.ask, source=Source.HEARTBEAT))
+    outcome = run(db, [beat, beat, beat, ONE])
+    assert [type(one) for one in outcome.opened] == [OpenCall, OpenCall, RateLimited, OpenCall]
+    refusal = outcome.opened[2]
+    assert isinstance(refusal, RateLimited)
+    assert (refusal.error_code, refusal.details["retry_after"]) == ("in_flight", 5)
+    again = run(db, [beat]).opened[0]
+    assert isinstance(again, RateLimited)
+    run(db, [], [Closing(one.id, USED, 200) for one in outcome.opened if isinstance(one, OpenCall)])
+    opened(run(db, [beat]))
+
+
+def test_tokens_a_day_count_what_calls_under_way_may_use(db: Database, give: Give) -> None:
+    give(tokens_per_day=5_000, max_in_flight=None)
+    calls = opened(run(db, [ONE] * 2))  # each reads and writes 2,000 at most
+    outcome = run(db, [ONE] * 8)
+    assert [type(one) for one in outcome.opened] == [OpenCall] + [RateLimited] * 7
+    refusal = outcome.opened[1]
+    assert isinstance(refusal, RateLimited)
+    assert (refusal.error_code, refusal.details) == ("in_flight", {"limit": 5_000, "retry_after": 5})
+    with db.read() as tx:
+        assert [row.held_tokens for row in metering.list_usage(tx, "acc_1").calls] == [2_000] * 3
+    calls += [one for one in outcome.opened if isinstance(one, OpenCall)]
+    again = run(db, [ONE] * 2, [Closing(call.id, USED, 200) for call in calls]).opened
+    assert [type(one) for one in again] == [OpenCall] * 2
+
+
+def test_the_end_of_the_tokens_a_day_is_for_one_call_of_any_size(db: Database, give: Give) -> None:
+    give(tokens_per_day=1_000, max_in_flight=None)
+    (first,) = opened(run(db, [ONE]))
+    run(db, [], [Closing(first.id, Usage(999), 200)])
+    outcome = run(db, [ONE] * 8)
+    assert [type(one) for one in outcome.opened] == [OpenCall] + [RateLimited] * 7
+    over = [Closing(one.id, Usage(1), 200) for one in outcome.opened if isinstance(one, OpenCall)]
+    (refusal,) = run(db, [ONE], over).opened
+    assert isinstance(refusal, RateLimited)
+    assert refusal.error_code == "tokens_per_day"
+
+
+def test_a_call_that_died_counts_against_the_tokens_until_its_time_is_over(db: Database, give: Give) -> None:
+    give(tokens_per_day=2_000)
+    opened(run(db, [ONE]))
+    assert isinstance(run(db, [ONE], minutes=29).opened[0], RateLimited)
+    opened(run(db, [ONE], minutes=31))
+
+
+def test_a_batch_whose_commit_nobody_heard_of_opens_nothing_twice(db: Database, give: Give) -> None:
+    wallet = give()
+    named = replace(ONE, call_id="call_named")
+    (first,) = opened(run(db, [named]))
+    assert first.id == "call_named"
+    with db.tx() as tx:
+        again = run_batch(tx, [named, replace(ONE, call_id="call_other")], [], now=NOW, is_again=True)
+        assert again.opened[0] == first
+        assert [call.id for call in opened(again)] == ["call_named", "call_other"]
+    with db.read() as tx:
+        assert ledger.balance(tx, wallet).held_micros == 2 * first.held_micros
+    run(db, [], [Closing(first.id, USED, 200)])
+    with db.tx() as tx:
+        (over,) = run_batch(tx, [named], [], now=NOW, is_again=True).opened
+    assert isinstance(over, NotFound)
+
+
+def test_a_strangers_key_does_not_get_a_call_by_its_id(db: Database, give: Give) -> None:
+    give()
+    (first,) = opened(run(db, [replace(ONE, call_id="call_named")]))
+    with db.tx() as tx:
+        put_grant(tx, GrantTerms("ins_2", "acc_2", "two", PlanMode.METERED, "lac_none", is_active=True), now=NOW)
+    with db.tx() as tx:
+        stranger = replace(ONE, key_hash="two", call_id=first.id)
+        assert isinstance(run_batch(tx, [stranger], [], now=NOW, is_again=True).opened[0], AppError)

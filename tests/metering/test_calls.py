@@ -75,6 +75,35 @@ def test_every_choice_is_held(db: Database, give: Give, output_bound: int | None
     assert call.held_micros == -(-tokens * 15_000_000 * 150 // 100_000_000)
 
 
+def test_every_pass_over_a_request_is_held(db: Database, give: Give) -> None:
+    give()
+    once, twice = open_one(db), open_one(db, replace(ASK, passes=2))
+    assert twice.held_micros == 2 * once.held_micros
+    with db.read() as tx:
+        held = {row.id: row.held_tokens for row in metering.list_usage(tx, "acc_1").calls}
+    assert held[twice.id] == 2 * held[once.id]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "bound", "tokens"),
+    [
+        ("openai-embeddings", 200, 200),
+        ("openai-embeddings", 250_000, 250_000),
+        ("openai-embeddings", 10**8, 300_000),
+        ("openai-chat", 10**8, 8_192),
+    ],
+)
+def test_a_window_bounds_each_input_and_embeddings_have_many(
+    db: Database, give: Give, dialect: str, bound: int, tokens: int
+) -> None:
+    give()
+    call = open_one(db, Ask("text-embedding-3-small", dialect, bound, 0))
+    assert call.price.context_window == 8_192
+    assert call.held_micros == -(-tokens * 20_000 * 150 // 100_000_000)
+    with db.read() as tx:
+        assert metering.list_usage(tx, "acc_1").calls[0].held_tokens == tokens
+
+
 def test_an_included_call_shows_its_value_but_takes_nothing_from_a_wallet(db: Database, give: Give) -> None:
     included = give(PlanMode.INCLUDED)
     assert close_one(db, open_one(db)).price_micros == 675
@@ -241,23 +270,32 @@ def test_the_sweep_abandons_what_never_ended_and_a_late_end_still_counts(db: Dat
     assert_books_balance(db)
 
 
-def test_grants_can_be_replaced_rotated_paused_and_revoked(db: Database, give: Give) -> None:
+def test_grants_can_be_replaced_given_another_key_paused_and_revoked(db: Database, give: Give) -> None:
     give()
     with db.tx() as tx:
-        metering.rotate_key(tx, "ins_1", "new-hash", now=NOW)
+        metering.replace_key(tx, "ins_1", "new-hash", now=NOW)
+    with db.read() as tx:
+        assert metering.find_bearer(tx, KEY_HASH).grant.key_hash == "new-hash"
+    open_one(db)
+    open_one(db, key_hash="new-hash")
+    for _ in range(2):
+        with db.tx() as tx:
+            metering.drop_replaced_key(tx, "ins_1", now=NOW)
     with pytest.raises(Unauthorized):
         open_one(db)
+    with db.read() as tx, pytest.raises(Unauthorized):
+        metering.find_bearer(tx, KEY_HASH)
     open_one(db, key_hash="new-hash")
     with db.tx() as tx:
         metering.deactivate(tx, "ins_1", now=NOW)
-        assert metering.find_grant(tx, "new-hash").is_active is False
+        assert metering.find_bearer(tx, "new-hash").grant.is_active is False
         metering.revoke(tx, "ins_1")
         metering.revoke(tx, "ins_1")
         assert metering.grant_of(tx, "ins_1") is None
         with pytest.raises(NotFound):
             metering.activate(tx, "ins_1", now=NOW)
     with db.read() as tx:
-        assert len(metering.list_usage(tx, "acc_1").calls) == 1
+        assert len(metering.list_usage(tx, "acc_1").calls) == 3
 
 
 @pytest.mark.parametrize(

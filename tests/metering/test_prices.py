@@ -37,6 +37,20 @@ def own(model: str, day: str, dollars: int = 1, **given: object) -> Price:
     return replace(made, id=f"{made.id}#{dollars}")
 
 
+def test_each_pass_has_the_tariff_of_its_own_prompt():
+    price = price_of("claude-haiku-5-5")
+    assert (price.long_over_tokens, price.rates.input, price.rates.output) == (100_000, 100_000, 500_000)
+    short, long = Usage(60_000, 1_000), Usage(50_000, 2_000, 50_000, 1)
+    both = Usage(110_000, 3_000, 50_000, 1, apart=(long,))
+    assert cost(price, both, 100).provider_micros == 6_000 + 500 + 25_000 + 5_000 + 2_500 + 1
+    assert cost(price, replace(both, apart=(short, long)), 100) == cost(price, both, 100), "nothing is left over"
+    assert cost(price, replace(both, apart=(short,)), 100) == cost(price, both, 100)
+    assert cost(price, replace(both, apart=()), 100).provider_micros > cost(price, both, 100).provider_micros
+    more = replace(both, output_tokens=3_010, cache_write_1h_tokens=7)
+    extra = Usage(60_000, 1_010, cache_write_1h_tokens=7)
+    assert cost(price, more, 100).provider_micros == 32_501 + cost(price, extra, 100).provider_micros
+
+
 def test_the_sandbox_model_costs_what_its_documentation_says():
     rates = price_of("sandbox-1").rates
     assert (rates.input, rates.output) == (3_000_000, 15_000_000)

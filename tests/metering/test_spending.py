@@ -97,7 +97,6 @@ def test_a_limit_of_the_customer_outlives_a_change_of_plan(db: Database, give: G
         metering.put_grant(tx, terms, now=NOW)
         second = GrantTerms("ins_2", "acc_1", hash_token("two"), PlanMode.METERED, account, is_active=True)
         metering.put_grant(tx, second, now=NOW)
-        spending.inherit_account_limit(tx, "ins_2", "acc_1")
     assert (today(db).limit_micros, today(db).account_limit_micros) == (500 * CENT, 900 * CENT)
     with db.read() as tx:
         both = spending.spending_of(tx, NOW, account_id="acc_1")
@@ -135,8 +134,24 @@ def test_a_limit_is_an_amount(db: Database, give: Give, wrong: int) -> None:
         with db.tx() as tx, pytest.raises(Invalid) as refused:
             change(tx, subject, wrong)
         assert refused.value.details["field"] == "spend_per_day_micros"
-        with db.tx() as tx, pytest.raises(NotFound):
-            change(tx, "nobody", CENT)
+    with db.tx() as tx, pytest.raises(NotFound):
+        spending.set_limit(tx, "nobody", CENT)
+
+
+def test_a_limit_of_an_account_is_there_before_and_after_its_assistants(db: Database, give: Give) -> None:
+    with db.tx() as tx:
+        spending.set_account_limit(tx, "acc_1", CENT)
+        assert spending.account_limit(tx, "acc_1") == CENT
+    give()
+    assert today(db).account_limit_micros == CENT
+    with pytest.raises(RateLimited):
+        call(db)
+    with db.tx() as tx:
+        metering.revoke(tx, "ins_1")
+        assert spending.account_limit(tx, "acc_1") == CENT
+        spending.set_account_limit(tx, "acc_1", 900 * CENT)
+        spending.set_account_limit(tx, "acc_1", None)
+        assert spending.account_limit(tx, "acc_1") is None
 
 
 def test_a_refusal_is_kept_once_a_day_and_told_once(db: Database, give: Give) -> None:

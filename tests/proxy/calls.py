@@ -12,8 +12,17 @@ import openai
 import pydantic
 
 from tests.proxy import recorded
-from tests.proxy.recorded import EMBEDDED, Recorded, completion, message, response
-from tests.proxy.wire import CLAUDE, GPT, HELLO
+from tests.proxy.recorded import (
+    CLAUDE_EVENTS,
+    CLAUDE_FIGURES,
+    CLAUDE_USED,
+    EMBEDDED,
+    Recorded,
+    completion,
+    message,
+    response,
+)
+from tests.proxy.wire import CLAUDE, GPT, HELLO, sse
 
 BY_NAME = {one.name: one for one in recorded.ALL}
 IDS = {"request-id": "req_claude", "x-request-id": "req_openai"}
@@ -89,6 +98,32 @@ CONVERSATION = [
 ]
 CACHED = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 
+COMPACT = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]}
+SUMMARY = {
+    "type": "compaction",
+    "input_tokens": 180_000,
+    "output_tokens": 3_500,
+    "cache_creation_input_tokens": 7,
+    "cache_read_input_tokens": 5,
+    "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4},
+}
+SUMMARIZED = [{"type": "compaction", "content": "Ada asked for dinner."}, {"type": "text", "text": "Soup."}]
+COMPACTED = {**CLAUDE_USED, "iterations": [SUMMARY, {"type": "message", **CLAUDE_USED}]}
+ONLY_COMPACTED = {"input_tokens": 0, "output_tokens": 0, "iterations": [SUMMARY]}
+COMPACTED_STREAM = Recorded(
+    "messages stream with a compaction",
+    "/v1/messages",
+    {},
+    b"".join(
+        [
+            *CLAUDE_EVENTS[:-2],
+            sse("message_delta", delta={"stop_reason": "tool_use", "stop_sequence": None}, usage=COMPACTED),
+            CLAUDE_EVENTS[-1],
+        ]
+    ),
+    CLAUDE_FIGURES,
+)
+
 
 def final_message(client: Any, **more: Any) -> Any:
     with client.messages.stream(**ASK, **more) as stream:
@@ -99,6 +134,11 @@ def final_message(client: Any, **more: Any) -> Any:
 def beta_final_message(client: Any) -> Any:
     with client.beta.messages.stream(**ASK, betas=["context-1m-2026-08-07"]) as stream:
         return "".join(stream.text_stream), stream.get_final_message()
+
+
+def compacted_message(client: Any) -> Any:
+    with client.beta.messages.stream(**ASK, betas=["compact-2026-01-12"], context_management=COMPACT) as stream:
+        return [event.model_dump() for event in stream], stream.get_final_message()
 
 
 def raw(found: Any) -> Any:
@@ -160,6 +200,19 @@ CASES = [
         lambda c: c.beta.messages.create(**ASK, betas=["context-1m-2026-08-07", "other-2026-01-01"]),
     ),
     claude("a beta stream", beta_final_message, STREAM),
+    claude(
+        "a compaction",
+        lambda c: c.beta.messages.create(**ASK, betas=["compact-2026-01-12"], context_management=COMPACT),
+        js(message(content=SUMMARIZED, usage=COMPACTED)),
+        bills=(180_010, 3_577, 1005, 103, 204, 20),
+    ),
+    claude("a compaction as a stream", compacted_message, COMPACTED_STREAM, bills=(180_010, 3_577, 1005, 103, 204, 20)),
+    claude(
+        "a compaction on demand",
+        lambda c: c.beta.messages.create(**ASK, betas=["compact-2026-09-04"], compaction={"type": "summarize"}),
+        js(message(content=SUMMARIZED, stop_reason="compaction", usage=ONLY_COMPACTED)),
+        bills=(180_000, 3_500, 5, 3, 4, 0),
+    ),
     claude(
         "beta counting",
         lambda c: c.beta.messages.count_tokens(model=CLAUDE, messages=HELLO),

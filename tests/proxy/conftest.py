@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +14,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from aiohttp import web
 
 from clawhaven import ledger, metering
@@ -22,13 +23,19 @@ from clawhaven.core.db import Database
 from clawhaven.core.money import MICROS_PER_DOLLAR
 from clawhaven.core.secrets import KeyRing, hash_token
 from clawhaven.core.settings import Settings
+from clawhaven.integrations import attachments
 from clawhaven.metering import GrantTerms, PlanMode, PriceTable, UsageRow, builtin_prices
 from clawhaven.ports.upstream import Upstream
 from clawhaven.providers.upstreams.anthropic import Anthropic
 from clawhaven.providers.upstreams.openai import OpenAI
 from clawhaven.providers.upstreams.sandbox import Sandbox
 from clawhaven.proxy import create_app
+from clawhaven.proxy.front import FrontServer
+from clawhaven.proxy.processes import event_loop_factory
+from clawhaven.workflows import integrations
 from tests.conftest import free_port
+from tests.fakes.google_server import GoogleServer
+from tests.workflows.scene import Scene, set_up
 
 KEY = "chk_test_0123456789abcdef"
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -131,27 +138,34 @@ class House:
     url: str = ""
     account: str = ""
     instance: str = "ins_1"
-    _server: uvicorn.Server | None = None
+    _server: FrontServer | None = None
     _thread: threading.Thread | None = None
     terms: dict[str, Any] = field(default_factory=dict)
 
     def serve(self) -> None:
-        port = free_port()
-        config = uvicorn.Config(create_app(self), port=port, log_config=None, timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        port, is_up = free_port(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(port, is_up), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 10
-        while not self._server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert is_up.wait(10)
+
+    def _run(self, port: int, is_up: threading.Event) -> None:
+        async def serve() -> None:
+            listener = socket.create_server(("127.0.0.1", port), backlog=2048)
+            self._server = FrontServer(create_app(self), listener, stop_seconds=1)
+            asyncio.get_running_loop().call_soon(is_up.set)
+            await self._server.serve()
+
+        with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+            runner.run(serve())
 
     def stop(self) -> None:
         assert self._server
         assert self._thread
-        self._server.should_exit = True
-        self._thread.join(15)
+        with contextlib.suppress(RuntimeError):  # it has stopped already
+            self._server.loop.call_soon_threadsafe(self._server.stop)
+        self._thread.join(25)
+        assert not self._thread.is_alive()
 
     def grant(self, mode: PlanMode = PlanMode.METERED, dollars: int = 100, **terms: Any) -> None:
         """Give the instance a grant of this kind and the account so much money."""
@@ -220,7 +234,7 @@ def vendor() -> Iterator[ScriptedVendor]:
 @pytest.fixture
 def house(settings: Settings, db: Database, clock: Clock, vendor: ScriptedVendor) -> Iterator[House]:
     """A proxy with the sandbox model and both vendors pointed at the scripted server; the instance may spend $100."""
-    quick = settings.model_copy(update={"upstream_silence_seconds": 1, "base_url": "https://haven.example"})
+    quick = settings.model_copy(update={"upstream_silence_seconds": 2, "base_url": "https://haven.example"})
     url = f"http://127.0.0.1:{vendor.port}"
     upstreams: dict[str, Upstream] = {
         "sandbox": Sandbox(Sandbox.Options(), quick),
@@ -235,3 +249,31 @@ def house(settings: Settings, db: Database, clock: Clock, vendor: ScriptedVendor
     made.serve()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleServer]:
+    """The stand-in for Google, which the installation is set to."""
+    with GoogleServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def scene(google: GoogleServer, settings: Any, clock: Any) -> Iterator[Scene]:
+    """An installation that customers may connect Google to."""
+    with set_up(settings, clock) as made:
+        google.return_url = integrations.return_url(made.ctx, "google")
+        yield made
+
+
+@pytest.fixture
+def token(scene: Scene, google: GoogleServer) -> str:
+    """What the gateway of an assistant shows that may read its owner's Google account."""
+    ada, ctx = scene.live(), scene.ctx
+    back = google.allow(integrations.begin(ctx, "google", ada.instance.account_id, None, "user:x", "/"))
+    integrations.complete(ctx, "google", ada.instance.account_id, None, back["state"], back["code"], "user:x")
+    with ctx.db.tx() as db:
+        integrations.attach(db, ctx, ada.instance.id, "google", "user:x")
+        return attachments.token_of(attachments.list_of(db, ada.instance.id)[0], ctx.keys)

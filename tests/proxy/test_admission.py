@@ -17,7 +17,7 @@ from clawhaven import ledger, metering
 from clawhaven.billing import wallet
 from clawhaven.metering import PlanMode
 from clawhaven.providers.upstreams.openai import OpenAI
-from clawhaven.proxy import create_app
+from clawhaven.proxy import app, create_app
 from tests.proxy.conftest import KEY, House, ScriptedVendor, json_script, stream_script
 from tests.proxy.wire import CLAUDE, DELTA, GPT, HELLO, START, STOP, TEXT, TOOL_RESULT, claude_body
 
@@ -32,7 +32,7 @@ def test_a_broken_body_is_400_in_the_vendors_shape(house: House, body: bytes) ->
 
 
 def test_a_body_above_the_limit_is_413(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clawhaven.proxy.app.MAX_BODY_BYTES", 1024**2)
+    monkeypatch.setattr("clawhaven.proxy.bodies.MAX_BODY_BYTES", 1024**2)
     big = json.dumps(claude_body(system="x" * 1024**2)).encode()
     assert house.post("/v1/messages", big).json()["error"]["type"] == "request_too_large"
 
@@ -52,7 +52,14 @@ def test_a_body_above_the_limit_is_413(house: House, monkeypatch: pytest.MonkeyP
         ("/v1/messages", {"inference_geo": "us"}),
         ("/v1/messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
         ("/v1/messages", {"tools": [{"type": "code_execution_20250522", "name": "code"}]}),
+        ("/v1/messages", {"fallbacks": [{"model": "claude-opus-5-5"}]}),
+        ("/v1/messages", {"fallbacks": "default"}),
+        ("/v1/messages", {"fallback_credit_token": "fct_1"}),
+        ("/v1/messages", {"billing_policy": {"type": "billing_policy", "bill_to": "user_profile"}}),
+        ("/v1/messages", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
         ("/v1/chat/completions", {"service_tier": "priority"}),
+        ("/v1/chat/completions", {"service_tier": "flex"}),
+        ("/v1/responses", {"service_tier": "flex", "input": "x"}),
         ("/v1/chat/completions", {"modalities": ["text", "audio"]}),
         ("/v1/responses", {"background": True, "input": "x"}),
         ("/v1/responses", {"tools": [{"type": "image_generation"}], "input": "x"}),
@@ -97,6 +104,19 @@ def test_a_suspended_instance_gets_a_sentence_or_429_but_never_401_to_403(house:
     counted = house.post("/v1/messages/count_tokens", {"model": "sandbox-1", "messages": HELLO})
     assert counted.status_code == 429
     assert house.calls() == []
+
+
+def test_counting_tokens_has_a_limit_of_its_own_at_the_operators_vendor(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "FEWEST_COUNTS", 2)
+    house.grant(messages_per_hour=1)
+    body = {"model": "sandbox-1", "messages": HELLO}
+    told = [house.post("/v1/messages/count_tokens", body) for _ in range(3)]
+    assert [one.status_code for one in told] == [200, 200, 429]
+    assert told[-1].json()["error"]["type"] == "rate_limit_error"
+    assert 1 <= int(told[-1].headers["retry-after"]) <= 60
+    assert "You said" in house.post("/v1/messages", {**claude_body(), "model": "sandbox-1"}).text
 
 
 def test_message_limit_spares_follow_ups(house: House) -> None:

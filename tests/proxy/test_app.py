@@ -15,6 +15,7 @@ from aiohttp import web
 
 from clawhaven.metering import PlanMode
 from clawhaven.proxy import exchange
+from clawhaven.proxy.refusals import CROWDED
 from tests.proxy.conftest import KEY, House, ScriptedVendor, json_script, stream_script
 from tests.proxy.wire import DELTA, GPT, HELLO, START, STOP, TEXT, claude_body, sse
 
@@ -217,14 +218,30 @@ def test_an_unreachable_vendor_is_overload_and_free(house: House, vendor: Script
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 429, 500, 529])
-def test_a_vendors_errors_pass_as_they_are_and_are_free(house: House, vendor: ScriptedVendor, status: int) -> None:
+def test_a_vendors_errors_pass_but_for_the_words_of_its_limits_and_are_free(
+    house: House, vendor: ScriptedVendor, status: int
+) -> None:
     said = {"type": "error", "error": {"type": "some_error", "message": "no"}}
     vendor.script = json_script(said, status, **{"retry-after": "7"})
     answer = house.post("/v1/messages", claude_body())
+    if status == 429:
+        said = {"type": "error", "error": {"type": "some_error", "message": CROWDED}}
     assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (status, said, "7")
     row = house.last_call()
     assert (row.http_status, row.price_micros, row.state) == (status, 0, "closed")
     house.assert_books_balance()
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("said", ["too many for org-1", ["org-1"], {"error": "org-1"}, {"error": {"message": "org-1"}}])
+def test_nobody_is_told_how_much_the_operator_may_use(
+    house: House, vendor: ScriptedVendor, said: Any, path: str
+) -> None:
+    vendor.script = json_script(said, 429)
+    answer = house.post(path, claude_body())
+    assert (answer.status_code, answer.json()["error"]["message"]) == (429, CROWDED)
+    assert "org-1" not in answer.text
+    assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(

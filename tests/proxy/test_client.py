@@ -11,7 +11,7 @@ import pytest
 
 from clawhaven.proxy import client as module
 from clawhaven.proxy.answering import AnswerCut
-from clawhaven.proxy.client import HttpAnswer, HttpClient
+from clawhaven.proxy.client import HttpAnswer, HttpClient, Place, _place, _split
 
 Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 
@@ -271,3 +271,29 @@ def test_more_headers_than_anybody_needs_end_it() -> None:
             await post(client, server.url)
 
     run(says(whole(b"hello", *lines)), use)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.example/v1/messages?beta=true", (Place("api.example", 443, True), "/v1/messages?beta=true")),
+        ("http://[::1]:8080", (Place("::1", 8080, False), "/")),
+        ("http://127.0.0.1:80?a=b/c", (Place("127.0.0.1", 80, False), "/?a=b/c")),
+        ("http://x/a?b=http://y/#c", (Place("x", 80, False), "/a?b=http://y/")),
+    ],
+)
+def test_an_address_is_split_into_place_and_target(url: str, expected: tuple[Place, str]) -> None:
+    assert _split(url)[:2] == expected
+
+
+def test_what_clients_put_into_addresses_is_not_remembered() -> None:
+    _place.cache_clear()
+    for number in range(50):
+        assert _split(f"http://u:p@x:81/v1?{number}")[2] == "x:81"
+    assert _place.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize("target", ["/a b", "/a\r\nb", "/\t", "/\x00", "/é"])
+def test_an_address_that_is_none_is_refused(target: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        _split(f"http://x{target}")

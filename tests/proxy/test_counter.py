@@ -220,11 +220,108 @@ def test_a_settlement_that_failed_is_tried_again(house: House, monkeypatch: pyte
         with pytest.raises(CountingFailed):
             await desk.settle(call.id, Usage(10, 5), 200)
         async with asyncio.timeout(30):
-            await asyncio.gather(*desk._later)
+            await asyncio.gather(*desk._tasks)
         desk.close()
 
     monkeypatch.setattr(metering, "run_batch", fails_twice)
     asyncio.run(use())
     row = house.last_call()
     assert (row.state, row.input_tokens, row.output_tokens) == ("closed", 10, 5)
+    house.assert_books_balance()
+
+
+def cut_after_commit(house: House, monkeypatch: pytest.MonkeyPatch, reason: str) -> list[int]:
+    """The next commit of a batch goes through, and nobody hears of it."""
+    dialect: Any = house.db._eager.dialect
+    real, cuts = dialect.do_commit, list[int]()
+
+    def commit(connection: Any) -> None:
+        real(connection)
+        if not cuts:
+            cuts.append(1)
+            raise dialect.loaded_dbapi.OperationalError(reason)
+
+    monkeypatch.setattr(dialect, "do_commit", commit)
+    return cuts
+
+
+def test_a_batch_whose_commit_nobody_heard_of_is_opened_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.grant()
+    two = [replace(ONE, call_id="call_1"), replace(ONE, call_id="call_2")]
+    cuts = cut_after_commit(house, monkeypatch, "disk I/O error")
+    results = Counter(house).run(two)
+    assert [one.id for one in results] == ["call_1", "call_2"]
+    assert cuts
+    with house.db.read() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(UsageRow)) == 2
+        assert ledger.balance(db, house.account).held_micros == 2 * results[0].held_micros
+
+
+def test_an_admission_whose_commit_nobody_heard_of_gives_its_hold_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.grant()
+    monkeypatch.setattr(module, "RETRY_SECONDS", (0.1, 0.1))
+    desk = Desk(house)
+
+    async def use() -> None:
+        grant = await desk.authenticate(ONE.key_hash, None)
+        cut_after_commit(house, monkeypatch, "server closed the connection unexpectedly")
+        with pytest.raises(CountingFailed):
+            await desk.admit(grant, ASK)
+        with house.db.read() as db:
+            assert db.scalars(sa.select(UsageRow.state)).all() == ["open"]
+        await asyncio.gather(*desk._tasks)
+
+    asyncio.run(use())
+    desk.close()
+    assert house.last_call().price_micros == 0
+    with house.db.read() as db:
+        assert ledger.balance(db, house.account).held_micros == 0
+
+
+def test_a_settlement_is_told_when_the_disk_has_it_and_an_admission_at_once(house: House) -> None:
+    house.grant()
+    has_come, is_let = threading.Event(), threading.Event()
+
+    def flush() -> None:
+        has_come.set()
+        assert is_let.wait(10)
+
+    thread = CounterThread(Counter(house), Flusher(flush, is_awaited=True))
+
+    async def use() -> None:
+        call = await thread.do(ONE)
+        closing = asyncio.create_task(thread.do(Closing(call.id, Usage(10, 5), 200)))
+        await asyncio.to_thread(has_come.wait, 10)
+        assert isinstance(await thread.do(ONE), OpenCall)
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+        is_let.set()
+        assert (await closing).is_new
+
+    asyncio.run(use())
+    thread.close()
+
+
+def test_a_settlement_that_the_disk_did_not_take_can_be_asked_for_again(house: House) -> None:
+    house.grant()
+    failures = [OSError("no space left on device")]
+
+    def flush() -> None:
+        if failures and house.last_call().state == "closed":
+            raise failures.pop()
+
+    thread = CounterThread(Counter(house), Flusher(flush, is_awaited=True))
+
+    async def use() -> None:
+        (call,) = Counter(house).run([ONE])
+        with pytest.raises(CountingFailed, match="disk"):
+            await thread.do(Closing(call.id, Usage(10, 5), 200))
+        again = await thread.do(Closing(call.id, Usage(10, 5), 200))
+        assert not again.is_new
+
+    asyncio.run(use())
+    thread.close()
+    assert not failures
     house.assert_books_balance()

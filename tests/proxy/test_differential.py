@@ -21,6 +21,7 @@ import pytest
 
 from clawhaven import metering
 from clawhaven.metering import PlanMode
+from clawhaven.proxy.refusals import CROWDED
 from tests.proxy.calls import (
     ANSWER,
     ASK,
@@ -195,7 +196,10 @@ REFUSED = {
     409: ("conflict_error", "conflict"),
     413: ("request_too_large", "too large"),
     422: ("invalid_request_error", "unprocessable"),
-    429: ("rate_limit_error", "Number of request tokens has exceeded your per-minute rate limit"),
+    429: (
+        "rate_limit_error",
+        "Your organization org-1 has exceeded its 30,000 tokens a minute: https://vendor.example",
+    ),
     500: ("api_error", "Internal server error"),
     503: ("api_error", "Service unavailable"),
     504: ("timeout_error", "Timed out"),
@@ -214,6 +218,15 @@ def raised(call: Callable[[], Any]) -> Any:
     return type(error), told, waits
 
 
+def replaced(told: Any, old: str, new: str) -> Any:
+    """The same with other words in it."""
+    if isinstance(told, str):
+        return told.replace(old, new)
+    if isinstance(told, dict):
+        return {name: replaced(value, old, new) for name, value in told.items()}
+    return tuple(replaced(value, old, new) for value in told) if isinstance(told, tuple) else told
+
+
 @pytest.mark.parametrize("status", REFUSED)
 @pytest.mark.parametrize("case", CALLS, ids=lambda case: f"{case.client.__name__}: {case.name}")
 def test_a_refusal_is_the_same_exception(house: House, vendor: RawVendor, case: Case, status: int) -> None:
@@ -227,9 +240,21 @@ def test_a_refusal_is_the_same_exception(house: House, vendor: RawVendor, case: 
     vendor.script = answering(refusing, status)
     there = raised(lambda: case.call(direct(case, vendor)))
     here = raised(lambda: case.call(made(case.client, house.url, KEY)))
+    if status == 429:  # the words are ours, as the vendor's are about the operator; all the rest is the same
+        assert "org-1" in str(there)
+        there = replaced(there, text, CROWDED)
     assert here == there
     assert there[1]["status_code"] == status
     assert house.last_call().price_micros == 0
+
+
+def test_with_the_customers_own_key_the_vendor_says_itself_what_it_allows(house: House, vendor: RawVendor) -> None:
+    sealed = house.keys.seal(VENDOR_KEY["anthropic"], metering.OWN_KEY_PURPOSE)
+    house.grant(PlanMode.OWN_KEY, dollars=0, own_key_upstream="anthropic", own_key_sealed=sealed)
+    said = js({"type": "error", "error": {"type": REFUSED[429][0], "message": REFUSED[429][1]}})
+    vendor.script = answering(dataclasses.replace(MESSAGE, answer=said), 429)
+    there = raised(lambda: MESSAGE.call(direct(MESSAGE, vendor)))
+    assert raised(lambda: MESSAGE.call(made(MESSAGE.client, house.url, KEY))) == there
 
 
 def test_an_error_in_a_stream_is_the_same_exception(house: House, vendor: RawVendor) -> None:

@@ -37,7 +37,9 @@ READERS: list[tuple[Any, Dialect]] = [
 PIECES = [
     b"data: ", b"data:", b"event: ", b"\n", b"\r\n", b"\n\n", b"\r", b": ", b"[DONE]", b'"usage"', b'"choices": []',
     b'{"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}}',
-    b'{"type": "message_delta", "usage": {"output_tokens": 5}}', b"message_stop", b"response.completed", b"\xff", b"\\",
+    b'{"type": "message_delta", "usage": {"output_tokens": 5}}',
+    b'"iterations": [{"type": "compaction", "input_tokens": 9}],',
+    b"message_stop", b"response.completed", b"\xff", b"\\",
     b'"', b"{", b"}", b"[", b"]", b"null", b"-1", b"1e999", b"99999999999999999999", b'"text": "', b"\\ud800", b"\x00",
     USAGE_CHUNK, DONE,
 ]  # fmt: skip
@@ -80,8 +82,9 @@ def test_usage_is_the_same_however_the_answer_arrives(
     assert parts.usage() == whole.usage()
     assert parts.output_estimate() == whole.output_estimate() >= 0
     if (usage := whole.usage()) is not None:
-        figures = [getattr(usage, field.name) for field in dataclasses.fields(usage)]
-        assert all(0 <= value < 2**31 for value in figures)
+        names = [field.name for field in dataclasses.fields(usage) if field.name != "apart"]
+        assert all(0 <= getattr(one, name) < 2**31 for one in (usage, *usage.apart) for name in names)
+        assert all(one.apart == () for one in usage.apart)
 
 
 @given(streams, cuts)
@@ -141,7 +144,7 @@ turns = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "sy
 FIELDS = [
     "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "stream", "stream_options", "tools", "speed",
     "service_tier", "inference_geo", "background", "modalities", "web_search_options", "container", "prompt",
-    "previous_response_id", "conversation",
+    "previous_response_id", "conversation", "compaction", "context_management", "fallbacks", "thread", "mcp_servers",
 ]  # fmt: skip
 bodies = st.builds(
     lambda fields, messages, given: json.dumps({"model": "m", **fields, "messages": messages, "input": given}).encode(),

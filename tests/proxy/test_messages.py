@@ -30,7 +30,9 @@ asks = st.builds(
     extra=st.none() | words,
     trace_id=st.none() | words,
     choices=st.integers(1, 128),
+    passes=st.integers(1, 2),
 )
+usages = st.builds(Usage, input_tokens=counts, output_tokens=counts, is_estimated=st.booleans())
 jobs = st.lists(
     st.tuples(
         counts,
@@ -38,7 +40,7 @@ jobs = st.lists(
         | st.builds(
             Closing,
             call_id=words,
-            usage=st.none() | st.builds(Usage, input_tokens=counts, output_tokens=counts, is_estimated=st.booleans()),
+            usage=st.none() | usages | st.builds(Usage, input_tokens=counts, apart=st.tuples(usages, usages)),
             http_status=st.none() | st.integers(100, 599),
             error=st.none() | words,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from clawhaven.metering import Source
 from clawhaven.ports.upstream import Dialect
-from clawhaven.proxy.origin import LastMessage, is_turn, last_message, source
+from clawhaven.proxy.origin import LastMessage, _session, is_turn, last_message, source
 from clawhaven.proxy.request import read_facts
 
 NO_INPUT = msgspec.Raw(b"null")
@@ -47,7 +48,7 @@ def test_what_a_real_gateway_sends(recorded: dict[str, Any]) -> None:
 
 
 def test_every_kind_but_the_nameless_ones_was_recorded() -> None:
-    assert {one["source"] for one in RECORDED} == set(Source) - {Source.AUTOMATIC, Source.UNKNOWN}
+    assert {one["source"] for one in RECORDED} == set(Source) - {Source.AUTOMATIC, Source.PROGRAM, Source.UNKNOWN}
 
 
 def test_the_gateways_own_context_is_not_the_persons_words() -> None:
@@ -103,6 +104,40 @@ def test_a_quoted_session_does_not_make_a_persons_turn_automatic() -> None:
     assert (found.source, found.is_turn) == (Source.PERSON, True)
     body["system"] = other
     assert read_facts(Dialect.ANTHROPIC_MESSAGES, json.dumps(body).encode()).ask.source is Source.CRON
+
+
+def test_a_body_full_of_sessions_costs_little_and_says_nothing() -> None:
+    one = "Runtime: name=Ada | agent=main | session=agent:main:cron:7 | sessionId=2\n"
+    body = {"model": "m", "messages": [{"role": "user", "content": one * 5}], "system": one}
+    assert read_facts(Dialect.ANTHROPIC_MESSAGES, json.dumps(body).encode()).ask.source is Source.CRON
+    body["messages"] = [{"role": "user", "content": one * 100_000}]
+    raw = json.dumps(body).encode()
+    begun = time.process_time()
+    assert _session(raw) is None
+    assert time.process_time() - begun < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("a <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>b<<<END_OPENCLAW_INTERNAL_CONTEXT>>> c", "a  c"),
+        ("a <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>b <<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>c", "a"),
+        (
+            "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>><<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>b"
+            "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>c<<<END_OPENCLAW_INTERNAL_CONTEXT>>>",
+            "c<<<END_OPENCLAW_INTERNAL_CONTEXT>>>",
+        ),
+    ],
+)
+def test_context_ends_where_it_says_or_with_the_message(text: str, spoken: str) -> None:
+    assert _last({"role": "user", "content": text}) == LastMessage(spoken, is_last=True)
+
+
+def test_only_the_newest_messages_are_looked_at() -> None:
+    message = {"role": "user", "content": "Hello"}
+    rest = [{"role": "assistant", "content": "Yes?"}]
+    assert _last(message, *rest * 1_999) == LastMessage("Hello", is_last=False)
+    assert _last(message, *rest * 2_000) is None
 
 
 def test_only_what_begins_without_a_person_is_idle() -> None:

@@ -19,7 +19,15 @@ from clawhaven import ledger
 from clawhaven.core.db import Database, make_engine
 from clawhaven.core.secrets import hash_token
 from clawhaven.core.settings import Settings
-from clawhaven.metering import GrantTerms, PlanMode, UsageRow, list_usage, put_grant
+from clawhaven.metering import (
+    GrantTerms,
+    PlanMode,
+    UsageRow,
+    drop_replaced_key,
+    list_usage,
+    put_grant,
+    replace_key,
+)
 from clawhaven.wiring import migrate
 from tests.conftest import free_port
 from tests.proxy.conftest import KEY
@@ -52,8 +60,8 @@ class Proxy:
         found = psutil.Process(self.process.pid).children()
         return [one for one in found if "spawn_main" in " ".join(one.cmdline())]
 
-    def ask(self) -> int:
-        return httpx2.post(self.url, json=BODY, headers={"x-api-key": KEY}, timeout=20).status_code
+    def ask(self, key: str = KEY) -> int:
+        return httpx2.post(self.url, json=BODY, headers={"x-api-key": key}, timeout=20).status_code
 
     def calls(self) -> list[UsageRow]:
         with self.db.read() as tx:
@@ -88,6 +96,20 @@ def test_fronts_serve_and_a_word_stops_all(proxy: Proxy) -> None:
     assert proxy.process.wait(20) == 0
     assert not [one for one in fronts if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     assert [row.state for row in proxy.calls()] == ["closed"] * 20
+
+
+def test_a_key_that_is_replaced_is_noticed_at_once_by_every_front(proxy: Proxy) -> None:
+    def asked(key: str) -> set[int]:
+        return {proxy.ask(key) for _ in range(10)}
+
+    now = datetime.now(UTC)
+    assert (asked(KEY), asked("another")) == ({200}, {401})
+    with proxy.db.tx() as tx:
+        replace_key(tx, "ins_1", hash_token("another"), now=now)
+    assert (asked(KEY), asked("another")) == ({200}, {200})
+    with proxy.db.tx() as tx:
+        drop_replaced_key(tx, "ins_1", now=now)
+    assert (asked(KEY), asked("another")) == ({401}, {200})
 
 
 def test_a_front_that_dies_ends_the_command_so_that_its_keeper_starts_it_anew(proxy: Proxy) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated
 
 import msgspec
 from pydantic import Field, SecretStr
@@ -11,11 +13,12 @@ from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader, VendorDay
 from clawhaven.providers.upstreams import anthropic_export, asking
-from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
+from clawhaven.providers.upstreams.reading import MOST_TOKENS, BodyReader, Count, StreamReader, decode, strings
 
 VERSION = "2023-06-01"
 PASSED_HEADERS = ("accept", "content-type", "anthropic-version", "anthropic-beta")
 TEXT = strings("text", "thinking", "partial_json")
+MOST_PASSES = 1_000
 
 
 class Anthropic:
@@ -80,7 +83,7 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: Count | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Counts(msgspec.Struct):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     cache_creation_input_tokens: Count | None = None
@@ -88,28 +91,66 @@ class _Usage(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
 
-    def to_port(self, estimate: Callable[[], int], *, is_final: bool) -> Usage | None:
-        """Anthropic does not include cache tokens in input_tokens. Writes of unknown life count as 5 minutes.
-
-        Until the report is final, or where it leaves the output out, an estimate counts if it is more. None: no input.
-        """
-        if self.input_tokens is None:
-            return None
-        is_whole = is_final and self.output_tokens is not None
-        output = self.output_tokens or 0
+    def to_pass(self) -> Usage:
+        """Anthropic does not include cache tokens in input_tokens. Writes of unknown life count as 5 minutes."""
         split = self.cache_creation or _CacheCreation()
         long = split.ephemeral_1h_input_tokens or 0
         written = max(self.cache_creation_input_tokens or 0, long + (split.ephemeral_5m_input_tokens or 0))
         details = self.output_tokens_details or _OutputDetails()
         return Usage(
-            input_tokens=self.input_tokens,
-            output_tokens=output if is_whole else max(output, estimate()),
+            input_tokens=self.input_tokens or 0,
+            output_tokens=self.output_tokens or 0,
             cache_read_tokens=self.cache_read_input_tokens or 0,
             cache_write_5m_tokens=written - long,
             cache_write_1h_tokens=long,
             reasoning_tokens=details.thinking_tokens or 0,
-            is_estimated=not is_whole,
         )
+
+
+class _Iteration(_Counts):
+    """One pass of the model: `message`, or `compaction`, whose tokens the figures at the top leave out.
+
+    Those of other kinds come of what is not offered on the operator's key.
+    """
+
+    type: str = ""
+
+
+class _Usage(_Counts):
+    iterations: Annotated[list[_Iteration], msgspec.Meta(max_length=MOST_PASSES)] | None = None
+
+    def to_port(self, estimate: Callable[[], int], *, is_final: bool) -> Usage | None:
+        """All passes together: their sum is what Anthropic bills.
+
+        Until the report is final, or where it leaves the output out, an estimate counts if it is more. None: no input.
+        """
+        if self.input_tokens is None:
+            return None
+        found = self.to_pass()
+        passes = self.iterations or []
+        said = [one.to_pass() for one in passes if one.type == "message"]
+        in_all = _sum(said)
+        if _tokens(in_all) > _tokens(found):
+            found = replace(in_all, reasoning_tokens=found.reasoning_tokens)
+        # What does not add up, or tells less of the cache than the figures at the top do, is one pass.
+        earlier = said[:-1] if in_all == replace(found, reasoning_tokens=0) else []
+        if not (is_final and self.output_tokens is not None):
+            found = replace(found, output_tokens=max(found.output_tokens, estimate()), is_estimated=True)
+        compacted = [one.to_pass() for one in passes if one.type == "compaction"]
+        apart = (*compacted, *earlier)
+        return replace(_sum([found, *compacted]), apart=apart, is_estimated=found.is_estimated) if apart else found
+
+
+_PRICED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+
+
+def _tokens(usage: Usage) -> int:
+    return sum(getattr(usage, name) for name in _PRICED)
+
+
+def _sum(passes: Sequence[Usage]) -> Usage:
+    names = (*_PRICED, "reasoning_tokens")
+    return Usage(**{name: min(sum(getattr(one, name) for one in passes), MOST_TOKENS) for name in names})
 
 
 class _Message(msgspec.Struct):

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from clawhaven.core.tls import authorities
 from clawhaven.ports.errors import ProviderError
 
 CONNECT_SECONDS = 5.0
@@ -25,7 +26,7 @@ def check_key(label: str, url: str, headers: Mapping[str, str]) -> None:
     answer: httpx2.Response | None = None
     trouble = ""
     try:
-        with httpx2.Client(timeout=timeout, follow_redirects=False) as client:
+        with httpx2.Client(timeout=timeout, follow_redirects=False, verify=authorities()) as client:
             answer = client.get(url, headers=dict(headers))
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         trouble = type(error).__name__

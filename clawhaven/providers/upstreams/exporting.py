@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -15,13 +15,16 @@ from clawhaven.ports.upstream import VendorDay
 
 MICROS = Decimal(1_000_000)
 MOST_DIGITS = 15
-MOST = 10**18
-"""What is larger is a mistake, and no database would take it."""
+MOST = 10**15
+"""What is larger is a mistake; a day's figures of several models still fit a database's integer."""
+
+FIRST_YEAR, LAST_YEAR = 2015, 2199
+"""Days before and after are mistakes."""
 
 ALL_MODELS = "*"
 """The model of a line that is about all of them."""
 
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 Row = Mapping[str, Any]
 
 
@@ -32,7 +35,10 @@ class Sums:
         self._found: dict[tuple[str, str], dict[str, Decimal]] = {}
 
     def add(self, day: str, model: str, **figures: Decimal | int) -> None:
-        """Add a line's figures (fields of VendorDay; `cost_micros` may be a fraction until the end)."""
+        """Add a line's figures (fields of VendorDay; `cost_micros` may be a fraction until the end). Raises ValueError
+        for a model that is no text."""
+        if not model.isprintable():
+            raise ValueError(f"{model[:40]!r} is no model")
         known = self._found.setdefault((day, model or ALL_MODELS), {})
         for name, value in figures.items():
             known[name] = known.get(name, Decimal(0)) + value
@@ -57,11 +63,14 @@ def rows_of(text: str) -> tuple[list[Row], bool]:
     if text.lstrip()[:1] in ("{", "["):
         return list(_results(_pages(text))), True
     table = csv.DictReader(io.StringIO(text))
-    names = [(name or "").strip().lower() for name in table.fieldnames or ()]
-    if len(names) < 2:
-        raise ValueError("this is neither CSV with a heading nor JSON")
-    table.fieldnames = names
-    return list(table), False
+    try:
+        names = [(name or "").strip().lower() for name in table.fieldnames or ()]
+        if len(names) < 2:
+            raise ValueError("this is neither CSV with a heading nor JSON")
+        table.fieldnames = names
+        return list(table), False
+    except csv.Error as problem:
+        raise ValueError(f"this is no CSV: {problem}") from None
 
 
 def day_of(row: Row, *names: str) -> str:
@@ -69,11 +78,15 @@ def day_of(row: Row, *names: str) -> str:
     value = next((row[name] for name in ("begin", *names) if row.get(name) not in (None, "")), None)
     text = str(value)
     if text.isascii() and text.isdigit() and len(text) <= 11:
-        return datetime.fromtimestamp(int(text), UTC).date().isoformat()
+        text = datetime.fromtimestamp(int(text), UTC).date().isoformat()
     found = _DAY.match(text)
-    if not found:
+    try:
+        day = date.fromisoformat(found.group() if found else "")
+    except ValueError:
+        day = date.min
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise ValueError(f"{text[:40]!r} is no day")
-    return found.group()
+    return day.isoformat()
 
 
 def count(row: Row, name: str) -> int:

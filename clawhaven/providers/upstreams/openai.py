@@ -11,7 +11,15 @@ from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, OutRequest, Usage, UsageReader, VendorDay
 from clawhaven.providers.upstreams import asking, openai_export
-from clawhaven.providers.upstreams.reading import BodyReader, Count, StreamReader, decode, strings
+from clawhaven.providers.upstreams.reading import (
+    MAX_JSON_BYTES,
+    MAX_VECTORS_BYTES,
+    BodyReader,
+    Count,
+    StreamReader,
+    decode,
+    strings,
+)
 
 PASSED_HEADERS = ("accept", "content-type", "openai-beta")
 CHAT_TEXT = strings("content", "reasoning_content", "refusal", "arguments")
@@ -186,7 +194,7 @@ class _Body(BodyReader):
     text = strings("content", "reasoning_content", "text", "refusal", "arguments")
 
     def __init__(self, has_output: bool) -> None:
-        super().__init__()
+        super().__init__(MAX_JSON_BYTES if has_output else MAX_VECTORS_BYTES)
         self._has_output = has_output
 
     def read(self, body: bytes) -> Usage | None:

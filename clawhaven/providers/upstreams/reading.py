@@ -16,6 +16,10 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """A longer event is skipped: its usage is lost and will be estimated. Vendors' largest are well below."""
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
+MAX_VECTORS_BYTES = 1024 * 1024
+"""So much is kept of an answer of numbers. Of one that is longer, its beginning and its end are looked at."""
+
+EDGE_BYTES = 64 * 1024
 BYTES_PER_TOKEN = 4
 """The rule of thumb for estimates; the sandbox model's definition of a token."""
 
@@ -101,24 +105,35 @@ class StreamReader:
 
 
 class BodyReader:
-    """Usage of an answer that is one JSON value."""
+    """Usage of an answer that is one JSON value. One longer than `limit` bytes is not kept: its usage is looked for at
+    its beginning and its end."""
 
     text = StreamReader.text
 
-    def __init__(self) -> None:
-        self._body = bytearray()
-        self._is_too_long = False
+    def __init__(self, limit: int = MAX_JSON_BYTES) -> None:
+        self._body, self._end = bytearray(), b""
+        self._limit, self._is_too_long = limit, False
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes of the answer."""
-        if len(self._body) + len(chunk) > MAX_JSON_BYTES:
+        if not self._is_too_long and len(self._body) + len(chunk) > self._limit:
             self._is_too_long = True
-        if not self._is_too_long:
+            room = max(0, EDGE_BYTES - len(self._body))
+            self._body += chunk[:room]
+            chunk = chunk[room:]
+            self._end = bytes(self._body[max(EDGE_BYTES, len(self._body) - EDGE_BYTES) :])
+            del self._body[EDGE_BYTES:]
+        if self._is_too_long:
+            self._end = (self._end + chunk)[-EDGE_BYTES:]
+        else:
             self._body += chunk
 
     def usage(self) -> Usage | None:
         """What the vendor reported; None until the value is complete."""
-        return None if self._is_too_long else self.read(bytes(self._body))
+        if not self._is_too_long:
+            return self.read(bytes(self._body))
+        is_whole = self._end.rstrip().endswith(b"}")
+        return self.read(_last_usage(self._end) or _last_usage(bytes(self._body))) if is_whole else None
 
     def read(self, body: bytes) -> Usage | None:
         """The usage in a complete body."""
@@ -127,3 +142,12 @@ class BodyReader:
     def output_estimate(self) -> int:
         """Tokens estimated from the text seen so far."""
         return tokens_of(sum(len(match) for match in self.text.findall(bytes(self._body))))
+
+
+def _last_usage(part: bytes) -> bytes:
+    """The last whole usage in a part of a JSON object, as an object of its own; or nothing."""
+    found = _USAGE.match(part, max(0, part.rfind(b'"usage"')))
+    return b"{%b}" % found.group() if found else b""
+
+
+_USAGE = re.compile(rb'"usage"\s*:\s*\{(?:[^{}]++|\{[^{}]*+\})*+\}')

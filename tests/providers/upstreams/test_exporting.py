@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clawhaven.ports.upstream import VendorDay
 from clawhaven.providers.upstreams import anthropic_export, openai_export
@@ -185,6 +187,8 @@ def test_an_export_is_read(read: Read, text: str, expected: list[VendorDay]) -> 
         ('{"data": [], "has_more": true}', "not all of it"),
         ('{"data": []}', "no usage"),
         ('{"data": [{"starting_at": "x", "results": [{"amount": "1"}]}]}', "is no day|neither"),
+        ("a,b\n1," + "x" * 200_000, "no CSV: field larger"),
+        ("a,b\n1,2\rx", "no CSV|neither"),
     ],
 )
 def test_anything_else_is_refused_with_a_sentence(read: Read, text: str, why: str) -> None:
@@ -209,6 +213,57 @@ def test_no_figure_is_too_large_for_the_books() -> None:
         openai_export.read_export(large)
     with pytest.raises(ValueError, match="is no day"):
         openai_export.read_export(OPENAI_COST_CSV.replace("1795132800", "9" * 40).replace("2026-11-20T00", "x"))
+
+
+@pytest.mark.parametrize(
+    "day", ["2026-02-30", "2026-99-01", "0001-01-01", "9999-12-31", "-5", "99999999999", "٢٠٢٦-11-20"]
+)
+def test_days_that_are_none_are_refused(day: str) -> None:
+    with pytest.raises(ValueError, match="is no day"):
+        day_of({"date": day}, "date")
+
+
+@pytest.mark.parametrize("model", ["gpt\0", "gpt\ud800", "gpt\n5"])
+def test_a_model_is_a_text_that_a_database_can_hold(model: str) -> None:
+    results = [{"model": model, "amount": {"value": 1, "currency": "usd"}}]
+    text = json.dumps({"data": [{"start_time": 1795132800, "results": results}]})
+    with pytest.raises(ValueError, match="is no model"):
+        openai_export.read_export(text)
+
+
+HEADING = ANTHROPIC_TOKENS.splitlines()[0].split(",")
+WORDS = st.sampled_from([*HEADING, "amount", "model", "output_tokens", "input_tokens"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PAGES = st.fixed_dictionaries(
+    {
+        "data": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "starting_at": st.sampled_from(["2026-11-20T00:00:00Z", 1795132800]) | VALUES,
+                    "results": st.lists(st.dictionaries(WORDS, VALUES, max_size=6), max_size=3),
+                }
+            ),
+            max_size=3,
+        )
+    }
+)
+TABLES = st.lists(st.lists(WORDS | st.text(max_size=8), min_size=2, max_size=5).map(",".join), max_size=5).map(
+    "\n".join
+)
+
+
+@pytest.mark.parametrize("read", [anthropic_export.read_export, openai_export.read_export])
+@given(text=st.text() | TABLES | PAGES.map(json.dumps))
+def test_whatever_is_given_is_read_or_refused_with_a_sentence(read: Read, text: str) -> None:
+    try:
+        found = read(text)
+    except ValueError:
+        return
+    assert all(day.day and day.model.isprintable() for day in found)
 
 
 def test_parts() -> None:

@@ -15,7 +15,7 @@ from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.upstream import Call, Dialect, Upstream, Usage, UsageReader
 from clawhaven.providers.upstreams.anthropic import Anthropic
 from clawhaven.providers.upstreams.openai import OpenAI, ask_for_usage
-from clawhaven.providers.upstreams.reading import EventLines
+from clawhaven.providers.upstreams.reading import MAX_VECTORS_BYTES, EventLines
 from clawhaven.providers.upstreams.sandbox import Sandbox, last_message, plain
 
 MESSAGES, CHAT, RESPONSES = Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT, Dialect.OPENAI_RESPONSES
@@ -196,6 +196,26 @@ def test_nothing_makes_a_reader_raise(dialect: Dialect, is_stream: bool, chunks:
     reader = fed(vendor_for(dialect).reader(dialect, is_stream), *chunks)
     reader.usage()
     assert reader.output_estimate() >= 0
+
+
+@pytest.mark.parametrize("size", [1, 1_000, 65_536, 10**9])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_the_usage_of_an_answer_of_numbers_is_found_at_both_ends_of_any_length(is_last: bool, size: int):
+    length = 3_000 if size == 1 else MAX_VECTORS_BYTES
+    numbers = {"data": [{"embedding": "AAAA" * length, "index": 0}]}
+    usage = {"usage": {"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 3}, "total_tokens": 8}}
+    body = json.dumps({**numbers, **usage} if is_last else {**usage, **numbers}).encode()
+    reader = vendor_for(CHAT).reader(Dialect.OPENAI_EMBEDDINGS, False)
+    for start in range(0, len(body) - 3, size):
+        reader.feed(body[start : min(start + size, len(body) - 3)])
+    assert reader.usage() is None
+    tracemalloc.start()
+    try:
+        reader.feed(body[-3:])
+        assert reader.usage() == Usage(5, 0, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_endless_line_is_skipped_in_bounded_memory():
