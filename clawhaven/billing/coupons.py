@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from clawhaven.billing.models import Coupon, Redemption
+from clawhaven.core import cursors
 from clawhaven.core.errors import Conflict, Invalid, NotFound
 from clawhaven.core.money import MICROS_PER_CENT, MICROS_PER_DOLLAR
 from clawhaven.ledger.entries import insert_once
@@ -79,9 +81,22 @@ def get(db: Session, coupon_id: str) -> Coupon:
     return coupon
 
 
-def every(db: Session) -> list[Coupon]:
-    """All coupons, newest first."""
-    return list(db.scalars(select(Coupon).order_by(Coupon.created_at.desc(), Coupon.id)))
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Coupons, newest first, and the cursor of the next page (None: this was the last)."""
+
+    coupons: list[Coupon]
+    next_cursor: str | None
+
+
+def list_coupons(db: Session, cursor: str | None = None, limit: int = 50) -> Page:
+    """All coupons, newest first. Raises Invalid for a bad cursor."""
+    query = select(Coupon)
+    if cursor is not None:
+        query = query.where(cursors.is_after(cursor, Coupon.created_at, Coupon.id))
+    found = list(db.scalars(query.order_by(Coupon.created_at.desc(), Coupon.id.desc()).limit(limit + 1)))
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(found[:limit], cursors.write(last.created_at, last.id) if last is not None else None)
 
 
 def disable(db: Session, coupon_id: str, now: datetime) -> bool:

@@ -23,6 +23,12 @@ def find(db: Session, account_id: str, provider: str) -> str | None:
     return db.scalar(select(Customer.reference).where(Customer.account_id == account_id, Customer.provider == provider))
 
 
+def all_of(db: Session, account_id: str) -> dict[str, str]:
+    """Vendor -> reference of this account's customer there."""
+    mine = select(Customer.provider, Customer.reference).where(Customer.account_id == account_id)
+    return dict(db.execute(mine.order_by(Customer.provider)).tuples().all())
+
+
 def account_of(db: Session, provider: str, reference: str) -> str | None:
     """The account a vendor's customer belongs to, or None."""
     return db.scalar(select(Customer.account_id).where(Customer.provider == provider, Customer.reference == reference))

@@ -27,6 +27,16 @@ def is_known(db: Session, provider: str, event_id: str) -> bool:
     return db.scalar(query) is not None
 
 
+def is_told(db: Session, provider: str, event: PaymentEvent) -> bool:
+    """True when another event speaks of the same payment."""
+    query = select(InboxEvent.id).where(
+        InboxEvent.provider == provider,
+        InboxEvent.payment_reference == event.payment_reference,
+        InboxEvent.event_id != event.event_id,
+    )
+    return db.scalar(query.limit(1)) is not None
+
+
 def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: datetime) -> InboxEvent | None:
     """Store a verified event; None when it was stored before."""
     row = InboxEvent(
@@ -54,6 +64,11 @@ def record(db: Session, provider: str, event: PaymentEvent, body: bytes, now: da
 def close(db: Session, row_id: str, state: str, note: str, now: datetime) -> None:
     """The event is `handled` or `ignored`, and why."""
     db.execute(update(InboxEvent).where(InboxEvent.id == row_id).values(state=state, note=note[:500], handled_at=now))
+
+
+def empty(db: Session, row_id: str) -> None:
+    """Forget what a closed event said."""
+    db.execute(update(InboxEvent).where(InboxEvent.id == row_id).values(body=b"", note=""))
 
 
 def note(db: Session, row_id: str, text: str) -> None:

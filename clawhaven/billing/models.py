@@ -34,6 +34,8 @@ class Checkout(Base):
     trial_days: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    charged_at: Mapped[datetime | None]
+    """When the vendor was last asked to charge the saved method, written before it is asked; None: never."""
     ask_at: Mapped[datetime | None]
     asks: Mapped[int] = mapped_column(default=0, server_default="0")
     """Asked about in vain so often, and not again before `ask_at` (billing/patience.py)."""
@@ -151,6 +153,10 @@ class Receipt(Base):
     dispute: Mapped[str | None] = mapped_column(String(20))
     dispute_due_at: Mapped[datetime | None]
     """Until when the vendor takes an answer to the dispute; None where it does not tell."""
+    disputed_micros: Mapped[int | None]
+    """How much of it is disputed; None: all of it."""
+    told_at: Mapped[datetime | None]
+    """When the vendor was asked for what is written here; an older answer changes none of it."""
     period_start_at: Mapped[datetime | None]
     period_end_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -240,6 +246,18 @@ class Coupon(Base):
     disabled_at: Mapped[datetime | None]
 
 
+class OncePerPerson(Base):
+    """What a person has had, whatever account they used: `what` is a word of billing/once.py, `person` a keyed
+    fingerprint of their address. `checkout_id`: with it, as long as it may not be paid."""
+
+    __tablename__ = "once_per_person"
+
+    what: Mapped[str] = mapped_column(String(60), primary_key=True)
+    person: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checkout_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    taken_at: Mapped[datetime]
+
+
 class Redemption(Base):
     """A coupon is used once per account."""
 
@@ -287,3 +305,23 @@ class Waiting(Base):
     email: Mapped[str] = mapped_column(String(320), unique=True)
     created_at: Mapped[datetime]
     invited_at: Mapped[datetime | None]
+    language: Mapped[str | None] = mapped_column(String(10))
+    """In which the invitation is written; None: English."""
+
+
+class Comparison(Base):
+    """One comparison of vendors, subscriptions, assistants and ledger, and what it found.
+
+    `done`: how many of its looks are over. `plan`: the differences as JSON, once `ended_at` is set; None then: it
+    broke. `is_repair`: what is safe was repaired.
+    """
+
+    __tablename__ = "comparison"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    asked_by: Mapped[str] = mapped_column(String(60))
+    is_repair: Mapped[bool]
+    done: Mapped[int] = mapped_column(default=0)
+    asked_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    plan: Mapped[str | None] = mapped_column(Text)

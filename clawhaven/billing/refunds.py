@@ -47,6 +47,14 @@ def left_of(db: Session, receipt: Receipt) -> int:
     return max(0, receipt.amount_micros - receipt.refunded_micros - int(db.scalar(under_way) or 0))
 
 
+def asked(db: Session, account_id: str) -> dict[str, int]:
+    """What is under way of each of an account's payments, in micro-dollars; only those where anything is."""
+    query = select(Refund.receipt_id, func.sum(Refund.amount_micros)).where(
+        Refund.account_id == account_id, Refund.state == RefundState.ASKED
+    )
+    return {receipt_id: int(amount) for receipt_id, amount in db.execute(query.group_by(Refund.receipt_id))}
+
+
 def receipt_of(db: Session, receipt_id: str) -> Receipt:
     """The receipt, held until the transaction ends. Raises NotFound."""
     receipt = db.get(Receipt, receipt_id, with_for_update=True, populate_existing=True)

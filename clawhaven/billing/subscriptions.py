@@ -153,6 +153,21 @@ def of_instance(db: Session, instance_id: str) -> Subscription | None:
     ).one_or_none()
 
 
+def covers(db: Session, subscription_ids: Collection[str]) -> dict[str, list[str]]:
+    """`covered` of many: subscription -> ids of its assistants. One that pays for none is left out."""
+    query = select(Cover).where(Cover.subscription_id.in_(subscription_ids))
+    found: dict[str, list[str]] = {}
+    for cover in db.scalars(query.order_by(Cover.created_at, Cover.instance_id)):
+        found.setdefault(cover.subscription_id, []).append(cover.instance_id)
+    return found
+
+
+def of_instances(db: Session, instance_ids: Collection[str]) -> dict[str, Subscription]:
+    """The subscription that pays for each of these instances that has one."""
+    query = select(Cover.instance_id, Subscription).join(Subscription, Cover.subscription_id == Subscription.id)
+    return dict(db.execute(query.where(Cover.instance_id.in_(instance_ids))).tuples().all())
+
+
 def of_account(db: Session, account_id: str) -> list[Subscription]:
     """All of an account's subscriptions, newest first."""
     return list(

@@ -10,13 +10,17 @@ from sqlalchemy.orm import Session
 
 from clawhaven.billing.models import Waiting
 from clawhaven.core.ids import new_id
+from clawhaven.core.languages import current
 
 
 def join(db: Session, email: str, now: datetime) -> int:
-    """Queue this normalised email; returns its position from 1. Joining twice keeps the first place."""
+    """Queue this normalised email; returns its position from 1. Joining twice keeps the first place.
+
+    Its invitation is written in the language that is spoken now.
+    """
     try:
         with db.begin_nested():
-            db.add(Waiting(id=new_id("wai"), email=email, created_at=now))
+            db.add(Waiting(id=new_id("wai"), email=email, created_at=now, language=current()))
             db.flush()
     except IntegrityError:
         pass
@@ -40,8 +44,8 @@ def invited(db: Session, since: datetime) -> int:
     return int(db.scalar(select(func.count()).select_from(Waiting).where(Waiting.invited_at >= since)) or 0)
 
 
-def invite_next(db: Session, free_places: int, now: datetime) -> list[str]:
-    """Mark the next people as invited and return their emails; at most `free_places`."""
+def invite_next(db: Session, free_places: int, now: datetime) -> list[tuple[str, str | None]]:
+    """Mark the next people as invited and return (email, language); at most `free_places`."""
     if free_places <= 0:
         return []
     rows = list(
@@ -53,4 +57,4 @@ def invite_next(db: Session, free_places: int, now: datetime) -> list[str]:
         )
     )
     db.execute(update(Waiting).where(Waiting.id.in_([row.id for row in rows])).values(invited_at=now))
-    return [row.email for row in rows]
+    return [(row.email, row.language) for row in rows]

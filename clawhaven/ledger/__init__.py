@@ -30,7 +30,17 @@ from clawhaven.ledger.entries import (
     set_floors,
 )
 from clawhaven.ledger.purses import Charge, Purse, take_purses, write_purses
-from clawhaven.ledger.reservations import Held, Settlement, expire, held_under, hold, keep_held, release, settle
+from clawhaven.ledger.reservations import (
+    Held,
+    Settlement,
+    expire,
+    held_under,
+    hold,
+    keep_held,
+    overdue,
+    release,
+    settle,
+)
 
 __all__ = [
     "Balance",
@@ -56,6 +66,7 @@ __all__ = [
     "keep_held",
     "list_entries",
     "open_account",
+    "overdue",
     "platform_account",
     "post",
     "release",

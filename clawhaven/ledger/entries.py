@@ -257,10 +257,14 @@ def _order(posting: Posting) -> tuple[bool, str]:
 
 
 def _set_floors(db: Session, which: sa.ColumnElement[bool], floor_micros: int | None) -> None:
-    # Rows that have this floor already are not locked: model calls wait for nobody.
+    # Rows that have this floor already are not locked: model calls wait for nobody. The others are locked in the order
+    # of their ids, as they are everywhere; an UPDATE of many rows by itself locks them as it finds them.
+    others = sa.and_(which, LedgerAccount.floor_micros.is_distinct_from(floor_micros))
+    query = sa.select(LedgerAccount.id).where(others).order_by(LedgerAccount.id)
+    db.execute(query.with_for_update(key_share=True)).all()
     db.execute(
         sa.update(LedgerAccount)
-        .where(which, LedgerAccount.floor_micros.is_distinct_from(floor_micros))
+        .where(others)
         .values(floor_micros=floor_micros)
         .execution_options(synchronize_session=False)
     )

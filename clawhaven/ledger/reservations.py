@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -167,10 +168,16 @@ def release(db: Session, key: str) -> bool:
     return True
 
 
-def expire(db: Session, now: datetime) -> list[str]:
-    """Give back every hold whose time is over; returns their keys. For a periodic sweep (one at a time)."""
-    is_overdue = sa.and_(Reservation.state == ReservationState.HELD, Reservation.expires_at <= now)
-    accounts = list(db.scalars(sa.select(Reservation.ledger_account_id).where(is_overdue).distinct()))
+def overdue(db: Session, now: datetime) -> list[str]:
+    """The accounts that have holds whose time is over. Nothing is locked."""
+    return list(db.scalars(sa.select(Reservation.ledger_account_id).where(_is_overdue(now)).distinct()))
+
+
+def expire(db: Session, now: datetime, accounts: Collection[str] | None = None) -> list[str]:
+    """Give back every hold whose time is over (of these accounts alone); returns their keys. For a periodic sweep, one
+    at a time. A transaction that locks other accounts too locks all of them first, in the order of their ids."""
+    is_overdue = _is_overdue(now)
+    accounts = overdue(db, now) if accounts is None else accounts
     _take(db, *accounts)
     rows = db.execute(
         sa.update(Reservation)
@@ -185,6 +192,10 @@ def expire(db: Session, now: datetime) -> list[str]:
     for account_id in sorted(freed):
         _free(db, account_id, freed[account_id])
     return [key for key, _, _ in rows]
+
+
+def _is_overdue(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(Reservation.state == ReservationState.HELD, Reservation.expires_at <= now)
 
 
 @dataclass(frozen=True, slots=True)

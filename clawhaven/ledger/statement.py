@@ -58,12 +58,14 @@ class Statement:
     sums: dict[str, int]
     """Kind of movement -> its sum."""
     lines: list[StatementLine]
+    is_cut: bool = False
+    """There are more lines than were asked for; balances and sums are those of all."""
 
 
 def month_of(text: str) -> tuple[datetime, datetime]:
     """`2026-11` as its first moment and that of the next month, UTC. Raises Invalid."""
     try:
-        if len(text) != 7:
+        if len(text) != 7 or not text.isascii():
             raise ValueError
         since = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
         until = since.replace(year=since.year + since.month // 12, month=since.month % 12 + 1)
@@ -72,15 +74,23 @@ def month_of(text: str) -> tuple[datetime, datetime]:
     return since, until
 
 
-def monthly(db: Session, ledger_account_id: str, month: str) -> Statement:
-    """The statement of a month (`2026-11`). A month's closing balance is the next one's opening. Raises Invalid."""
+def monthly(db: Session, ledger_account_id: str, month: str, most: int | None = None) -> Statement:
+    """The statement of a month (`2026-11`), at most so many lines. A month's closing balance is the next one's opening.
+
+    Raises Invalid.
+    """
     since, until = month_of(month)
     opening = balance = sum_moved(db, ledger_account_id, until=since)
     lines: list[StatementLine] = []
-    sums: dict[str, int] = {}
+    if most is not None:
+        lines = _page(db, ledger_account_id, since, until, 0, opening, most + 1)
+        sums = _sums(db, ledger_account_id, since, until)
+        closing = opening + sum(sums.values())
+        return Statement(month, since, until, opening, closing, sums, lines[:most], is_cut=len(lines) > most)
     while page := _page(db, ledger_account_id, since, until, lines[-1].id if lines else 0, balance):
         lines += page
         balance = page[-1].balance_micros
+    sums = {}
     for line in lines:
         sums[line.kind] = sums.get(line.kind, 0) + line.amount_micros
     return Statement(month, since, until, opening, balance, sums, lines)
@@ -120,7 +130,13 @@ def neutral(text: str) -> str:
 
 
 def _page(
-    db: Session, account_id: str, since: datetime | None, until: datetime | None, after: int, balance: int
+    db: Session,
+    account_id: str,
+    since: datetime | None,
+    until: datetime | None,
+    after: int,
+    balance: int,
+    limit: int | None = None,
 ) -> list[StatementLine]:
     query = (
         sa.select(
@@ -135,7 +151,7 @@ def _page(
         .join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
         .where(LedgerPosting.ledger_account_id == account_id, LedgerPosting.id > after)
         .order_by(LedgerPosting.id)
-        .limit(PAGE)
+        .limit(limit or PAGE)
     )
     if since is not None:
         query = query.where(LedgerEntry.created_at >= since)
@@ -146,6 +162,21 @@ def _page(
         balance += int(row["amount_micros"])
         lines.append(StatementLine(**row, balance_micros=balance))
     return lines
+
+
+def _sums(db: Session, account_id: str, since: datetime, until: datetime) -> dict[str, int]:
+    query = (
+        sa.select(LedgerEntry.kind, sa.func.sum(LedgerPosting.amount_micros))
+        .join(LedgerPosting, LedgerPosting.entry_id == LedgerEntry.id)
+        .where(
+            LedgerPosting.ledger_account_id == account_id,
+            LedgerEntry.created_at >= since,
+            LedgerEntry.created_at < until,
+        )
+        .group_by(LedgerEntry.kind)
+        .order_by(LedgerEntry.kind)
+    )
+    return {kind: int(amount) for kind, amount in db.execute(query)}
 
 
 def _cells(line: StatementLine) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def test_a_code_is_made_once_and_read_in_any_case(db: Database) -> None:
         make(db, "Hello")
     with db.read() as tx:
         assert coupons.check(tx, "heLLo ", None, NOW).id == "HELLO"
-        assert [one.id for one in coupons.every(tx)] == ["HELLO"]
+        assert [one.id for one in coupons.list_coupons(tx).coupons] == ["HELLO"]
         with pytest.raises(NotFound):
             coupons.get(tx, "OTHER")
 

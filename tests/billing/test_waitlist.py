@@ -26,9 +26,9 @@ def test_the_order_is_that_of_the_first_joining(db: Database, joins: list[int], 
             if email not in order:
                 order.append(email)
             assert waitlist.join(tx, email, NOW + timedelta(seconds=second)) == order.index(email) + 1
-        invited = waitlist.invite_next(tx, free, NOW)
+        invited = [email for email, _ in waitlist.invite_next(tx, free, NOW)]
         assert invited == order[: max(free, 0)]
-        assert waitlist.invite_next(tx, 100, NOW) == order[max(free, 0) :]
+        assert [email for email, _ in waitlist.invite_next(tx, 100, NOW)] == order[max(free, 0) :]
         assert waitlist.invite_next(tx, 100, NOW) == []
 
 
@@ -41,7 +41,7 @@ def test_everybody_has_a_place_of_their_own_also_in_the_same_moment(db: Database
         list(pool.map(join, range(24)))
     assert sorted(join(number) for number in range(8)) == list(range(1, 9))
     with db.tx() as tx:
-        (first,) = waitlist.invite_next(tx, 1, NOW)
+        ((first, _),) = waitlist.invite_next(tx, 1, NOW)
     assert join(int(first[1])) == 1
     with db.read() as tx:
         assert tx.query(Waiting).count() == 8

@@ -82,6 +82,9 @@ class PaymentsContract(Rehearsed):
         with pytest.raises(ProviderError) as caught:
             payments.fetch("nothing_like_it")
         assert caught.value.permanent
+        with pytest.raises(ProviderError) as caught:
+            payments.cancel("nothing_like_it", at_period_end=False)
+        assert (caught.value.permanent, caught.value.code) == (True, "unknown_subscription")
 
     def test_events_lead_back_to_the_checkout(self, payments: Payments) -> None:
         reference = payments.create_checkout(request_of("chk_1")).reference
@@ -297,8 +300,10 @@ class PaymentsContract(Rehearsed):
         method = payments.saved_method(customer)
         assert method is not None
         assert (method.brand, len(method.last4)) == ("visa", 4)
+        assert payments.find_charge(charge_of("chk_2", customer)) is None
         made = payments.charge_saved(charge_of("chk_2", customer))
         assert payments.charge_saved(charge_of("chk_2", customer)).reference == made.reference
+        assert payments.find_charge(charge_of("chk_2", customer)) == made
         state = payments.fetch(made.reference)
         assert (state.checkout_state, state.subscription, state.customer_reference) == ("paid", None, customer)
         assert [(one.amount_micros, one.period_start) for one in state.payments] == [(20_000_000, None)]
@@ -345,6 +350,24 @@ class PaymentsContract(Rehearsed):
         payments.cancel(subscription.reference, at_period_end=False)
         assert payments.list_subscriptions() == []
 
+    def test_a_customer_moves_and_is_taken_out(self, payments: Payments) -> None:
+        needs(payments, Capability.CUSTOMERS)
+        reference, _ = self.subscribed(payments)
+        before, customer = payments.fetch(reference), self.customer(payments, reference)
+        for _ in range(2):
+            payments.move_customer(customer, "new@example.com")
+        for _ in range(2):
+            payments.remove_customer(customer)
+        payments.move_customer(customer, "newer@example.com")
+        after = payments.fetch(reference)
+        assert after.subscription is not None
+        assert after.subscription.state == "canceled"
+        assert [one.amount_micros for one in after.payments] == [one.amount_micros for one in before.payments]
+        assert payments.list_subscriptions() == []
+        if Capability.REFUND in payments.capabilities:
+            payments.refund(after.payments[0].reference, None, "whole")
+            assert payments.fetch(reference).payments[0].refunded_micros == after.payments[0].amount_micros
+
     def test_a_dispute_is_told_and_a_lost_one_is_money_gone(self, payments: Payments) -> None:
         reference, state = self.paid(payments, request_of("chk_1"))
         payment = state.payments[0].reference
@@ -368,6 +391,7 @@ class PaymentsContract(Rehearsed):
             Capability.CHARGE_SAVED: lambda: payments.charge_saved(charge_of("chk_1", "any")),
             Capability.PORTAL: lambda: payments.portal_url("any", "http://127.0.0.1/billing"),
             Capability.INVOICES: lambda: payments.invoices("any"),
+            Capability.CUSTOMERS: lambda: payments.move_customer("any", "new@example.com"),
         }
         for capability, call in verbs.items():
             if capability not in payments.capabilities:

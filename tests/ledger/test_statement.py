@@ -54,7 +54,7 @@ def test_a_month_opens_where_the_last_one_closed(db: Database) -> None:
     assert (december.opening_micros, len(december.lines)) == (13_999_325, 1)
 
 
-@pytest.mark.parametrize("text", ["2026-13", "2026-1", "11-2026", "2026-11-01", "", "9999-12", "2026-1x"])
+@pytest.mark.parametrize("text", ["2026-13", "2026-1", "11-2026", "2026-11-01", "", "9999-12", "2026-1x", "٢٠٢٦-11"])
 def test_a_month_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         statement.month_of(text)
@@ -108,3 +108,16 @@ def test_an_empty_account_has_a_header_and_an_empty_month(db: Database) -> None:
     with db.read() as tx:
         month = statement.monthly(tx, wallet, "2026-11")
     assert (month.opening_micros, month.closing_micros, month.lines) == (0, 0, [])
+
+
+def test_a_month_that_is_cut_still_sums_everything(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statement, "PAGE", 2)
+    movements = [(NOVEMBER + timedelta(hours=n), 1_000_000, "topup", "") for n in range(4)]
+    wallet = fill(db, [*movements, (NOVEMBER + timedelta(days=1), -250_000, "usage", "")])
+    with db.read() as tx:
+        whole, cut = statement.monthly(tx, wallet, "2026-11"), statement.monthly(tx, wallet, "2026-11", 3)
+        just = statement.monthly(tx, wallet, "2026-11", 5)
+    assert (len(cut.lines), cut.is_cut, whole.is_cut, just.is_cut) == (3, True, False, False)
+    assert cut.sums == whole.sums == {"topup": 4_000_000, "usage": -250_000}
+    assert (cut.opening_micros, cut.closing_micros) == (whole.opening_micros, whole.closing_micros) == (0, 3_750_000)
+    assert just.lines == whole.lines

@@ -8,12 +8,11 @@ Source: docs.creem.io (API reference, Webhooks, Discount codes, Managing subscri
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from pydantic import Field, SecretStr
@@ -21,13 +20,12 @@ from pydantic import Field, SecretStr
 from clawhaven.core.clock import Clock
 from clawhaven.core.money import MICROS_PER_DOLLAR, from_cents, to_cents
 from clawhaven.core.settings import EnvSettings, Settings
-from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import (
     BadSignature,
     Capability,
     ChargeRequest,
     CheckoutRequest,
-    Discount,
+    FeeRate,
     ListedSubscription,
     PaymentEvent,
     Price,
@@ -36,8 +34,8 @@ from clawhaven.ports.payments import (
     VendorInvoice,
     VendorState,
 )
+from clawhaven.providers.payments import creem_discounts, creem_settings
 from clawhaven.providers.payments import creem_objects as objects
-from clawhaven.providers.payments import creem_settings
 from clawhaven.providers.payments.creem_calls import Calls, not_offered, refused, too_early, unexpected
 from clawhaven.providers.payments.creem_memory import Memory
 from clawhaven.providers.payments.signature import sign_body, verify_body
@@ -92,6 +90,16 @@ class Creem:
         creem_checkout_origins: str = Field(
             "", description="Further origins of Creem's page, by comma, where it has a domain of your own."
         )
+        creem_fee_percent: Decimal = Field(
+            Decimal("3.9"),
+            ge=0,
+            le=100,
+            description="What Creem keeps of a payment, per cent; for the margin, which estimates it. Default: as in"
+            " its documentation.",
+        )
+        creem_fee_fixed: Decimal = Field(
+            Decimal("0.40"), ge=0, le=100, description="What Creem keeps of each payment besides, US dollars."
+        )
 
     def __init__(self, options: Options, settings: Settings, clock: Clock | None = None) -> None:
         key = options.creem_api_key.get_secret_value()
@@ -104,6 +112,10 @@ class Creem:
         self._product_of = dict(reversed(pairs))  # a plan's first product wins
         self._memory = Memory(settings.data_dir / "creem", url)
         self._clock = clock or Clock()
+        # Its transactions do not tell a fee (docs.creem.io/get-paid/payouts: of the order's total, tax included).
+        self.fee_rate: FeeRate | None = FeeRate(
+            options.creem_fee_percent, int(options.creem_fee_fixed * MICROS_PER_DOLLAR)
+        )
         self._products: dict[str, tuple[float, dict[str, Any]]] = {}
         further = creem_settings.words(options.creem_checkout_origins)
         if url not in (creem_settings.LIVE_URL, creem_settings.TEST_URL):
@@ -124,6 +136,13 @@ class Creem:
                 plan_products=options.creem_products,
             )
         )
+
+    @classmethod
+    def plan_problems(
+        cls, options: Options, settings: Settings, *, sold: Collection[str], known: Collection[str]
+    ) -> list[str]:
+        """Plans without a product, and products of plans that there are not, a sentence each."""
+        return list(creem_settings.plan_problems(settings, options.creem_products, sold=sold, known=known))
 
     def create_checkout(self, request: CheckoutRequest) -> VendorCheckout:
         """Create the checkout for `request.key`, or return the one made before (see creem_memory for how far).
@@ -152,7 +171,7 @@ class Creem:
                 "metadata": {**request.metadata, "checkout": request.key, "account": request.account_id},
             }
             if request.discount is not None:
-                body["discount_code"] = self._discount_code(request.key, request.discount, product)
+                body["discount_code"] = creem_discounts.code_for(self._calls, request.key, request.discount, product)
             made = self._calls.post("/v1/checkouts", body, "product")
             reference, url = objects.required(made), made.get("checkout_url")
             if not isinstance(url, str) or not url.startswith(("https://", "http://127.0.0.1:")):
@@ -175,7 +194,7 @@ class Creem:
             if state == "paid" and order.get("type") == "recurring":
                 raise too_early()
             paid = self._paid_for_order(order) if state == "paid" else []
-            return VendorState(state, objects.payments_of(paid, None), None, customer)
+            return VendorState(state, objects.payments_of(paid, None), None, customer, objects.foreign_of(paid))
         raw = self._subscription(subscription)
         customer = objects.required(raw.get("customer"))
         now = self._clock.now()
@@ -184,7 +203,8 @@ class Creem:
         seen = objects.subscription_of(raw, self._plan_of, now, pay_url)
         listed = self._transactions({"customer_id": customer})
         paid = [one for one in listed if objects.reference_of(one.get("subscription")) == subscription]
-        return VendorState(state, objects.payments_of(paid, seen.current_period_start), seen, customer)
+        payments = objects.payments_of(paid, seen.current_period_start)
+        return VendorState(state, payments, seen, customer, objects.foreign_of(paid))
 
     def cancel(self, subscription_reference: str, at_period_end: bool) -> None:
         """End a subscription now or with its period; already ended, or marked to end then, is success."""
@@ -262,7 +282,7 @@ class Creem:
 
         Subscriptions that changed and were paid since then, and every payment that was refunded or disputed, among
         the first 2,000 of each list. A paid top-up is not among them: a transaction does not name its checkout, and
-        open checkouts are read anyway.
+        open checkouts are asked about anyway (billing.checkouts.unpaid).
         """
         if not self._secrets:
             raise refused("no_webhook_secret", "CREEM_WEBHOOK_SECRET is missing.")
@@ -275,13 +295,17 @@ class Creem:
 
     # What Creem does not offer
 
-    def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
+    def refund(self, payment_reference: str, amount_micros: int | None, key: str) -> str:
         """Not offered: Creem's refund is of a whole payment. Refund in its dashboard."""
         not_offered("refunds of a part; refund in its dashboard")
 
     def charge_saved(self, request: ChargeRequest) -> VendorCheckout:
         """Not offered: Creem charges only on its own page."""
         not_offered("charging a saved method")
+
+    def find_charge(self, request: ChargeRequest) -> VendorCheckout | None:
+        """None: nothing is charged but on Creem's own page."""
+        return None
 
     def invoices(self, customer_reference: str) -> list[VendorInvoice]:
         """Not offered: the customer's invoices are in Creem's portal."""
@@ -291,7 +315,13 @@ class Creem:
         """None: there is nothing `charge_saved` could charge."""
         return None
 
-    # Reading
+    def move_customer(self, customer_reference: str, email: str) -> None:
+        """Not offered: whoever has an address at Creem is its customer there, everywhere."""
+        not_offered("another address for a customer; its portal changes it")
+
+    def remove_customer(self, customer_reference: str) -> None:
+        """Not offered: Creem is the seller, and keeps its customers itself."""
+        not_offered("removing a customer")
 
     def _subscription(self, reference: str) -> dict[str, Any]:
         return self._calls.get("/v1/subscriptions", {"subscription_id": reference}, "subscription")
@@ -358,35 +388,3 @@ class Creem:
         found = self._calls.get(f"/v1/products/{product}", {}, "product")
         self._products[product] = (time.monotonic(), found)
         return found
-
-    def _discount_code(self, key: str, discount: Discount, product: str) -> str:
-        """A code for this checkout alone, made or found: nobody else can use it, whoever reads it on the page.
-
-        Of a percentage only: whether the `amount` of a fixed discount is in cents or in dollars, Creem's reference
-        does not say (docs.creem.io/api-reference/endpoint/create-discount-code), and a guess is wrong by a hundred.
-        """
-        if discount.percent_off is None:
-            not_offered("coupons of a fixed amount that could be relied on; use a percentage")
-        code = "CH" + hashlib.sha256(key.encode()).hexdigest()[:16].upper()
-        body: dict[str, Any] = {
-            "name": f"Coupon {discount.code}",
-            "code": code,
-            "duration": "forever" if discount.months is None else "repeating" if discount.months else "once",
-            "max_redemptions": 1,
-            "applies_to_products": [product],
-        }
-        if discount.months:
-            body["duration_in_months"] = discount.months
-        body |= {"type": "percentage", "percentage": discount.percent_off}
-        try:
-            self._calls.post("/v1/discounts", body, "discount")
-        except ProviderError as error:
-            if error.code != "creem_refused" or not self._has_discount(code):
-                raise
-        return code
-
-    def _has_discount(self, code: str) -> bool:
-        """True when a try before this one made it and was killed before it made the checkout."""
-        with suppress(ProviderError):
-            return self._calls.get("/v1/discounts", {"discount_code": code}, "discount").get("code") == code
-        return False

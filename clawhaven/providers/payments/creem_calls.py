@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 import httpx2
 
+from clawhaven.core.tls import authorities
 from clawhaven.ports.errors import ProviderError
 
 _TIMEOUT: Final = httpx2.Timeout(20.0, connect=5.0)
@@ -81,7 +82,7 @@ class Calls:
 
     @cached_property
     def _client(self) -> httpx2.Client:
-        return httpx2.Client(timeout=self._timeout, follow_redirects=False)
+        return httpx2.Client(timeout=self._timeout, follow_redirects=False, verify=authorities())
 
     def _send(
         self, verb: str, path: str, params: Mapping[str, str | int], body: Mapping[str, Any] | None, noun: str

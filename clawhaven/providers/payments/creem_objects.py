@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from clawhaven.core.money import from_cents
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.payments import PaymentEvent, PaymentKind, VendorPayment, VendorSubscription
+from clawhaven.ports.payments import ForeignPayment, PaymentEvent, PaymentKind, VendorPayment, VendorSubscription
 from clawhaven.providers.payments.creem_calls import unexpected
 
 PERIODS: Final = {"month": "every-month", "quarter": "every-three-months", "year": "every-year"}
@@ -31,6 +31,9 @@ _WORDS: Final = frozenset({"incomplete", "trialing", "past_due", "unpaid", "canc
 _PAID: Final = frozenset({"paid"})
 _REFUNDED: Final = frozenset({"refunded", "partialRefund", "partially_refunded"})
 _CHARGED_BACK: Final = frozenset({"chargedBack", "chargeback"})
+
+_CHANGE_SEEN: Final = "subscription.seen"
+_PAYMENT_SEEN: Final = "transaction.seen"
 
 _KINDS: Final = {
     "checkout.completed": PaymentKind.CHECKOUT_COMPLETED,
@@ -152,8 +155,8 @@ def state_of(found: Mapping[str, Any], now: datetime) -> str:
 def payments_of(
     transactions: Iterable[Mapping[str, Any]], current_period_start: datetime | None
 ) -> tuple[VendorPayment, ...]:
-    """What was paid, oldest first. A subscription's transaction within a period already paid is a proration."""
-    kept = [one for one in transactions if _status(one) in _PAID | _REFUNDED | _CHARGED_BACK]
+    """What was paid in dollars, oldest first. A subscription's within a period already paid is a proration."""
+    kept = [one for one in _kept(transactions) if one.get("currency") == "USD"]
     kept.sort(key=lambda one: (cents_of(one.get("created_at")), str(one.get("id"))))
     made: list[VendorPayment] = []
     paid_until: datetime | None = None
@@ -171,9 +174,22 @@ def payments_of(
     return tuple(made)
 
 
+def foreign_of(transactions: Iterable[Mapping[str, Any]]) -> tuple[ForeignPayment, ...]:
+    """What was paid in another currency than dollars."""
+    return tuple(
+        ForeignPayment(
+            required(one), f"{net_cents(one) / 100:.2f} {str(one.get('currency'))[:3]}", refunded_cents(one) > 0
+        )
+        for one in _kept(transactions)
+        if one.get("currency") != "USD"
+    )
+
+
+def _kept(transactions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [one for one in transactions if _status(one) in _PAID | _REFUNDED | _CHARGED_BACK]
+
+
 def _payment(one: Mapping[str, Any], start: datetime | None, end: datetime | None) -> VendorPayment:
-    if one.get("currency") != "USD":
-        raise ProviderError("Creem sold something in another currency than US dollars.", code="wrong_currency")
     amount, refunded = net_cents(one), refunded_cents(one)
     is_charged_back = _status(one) in _CHARGED_BACK
     dispute = None
@@ -232,6 +248,7 @@ def event_of(body: bytes) -> PaymentEvent:
             created_at=created_at,
             payment_reference=payment,
             checkout_key=_key_of(about),
+            is_made=vendor_type in (_CHANGE_SEEN, _PAYMENT_SEEN),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ProviderError):
         raise ProviderError(
@@ -240,11 +257,11 @@ def event_of(body: bytes) -> PaymentEvent:
 
 
 def _kind(vendor_type: str, about: Mapping[str, Any]) -> PaymentKind:
-    if vendor_type == "transaction.seen":
+    if vendor_type == _PAYMENT_SEEN:
         if _status(about) in _CHARGED_BACK:
             return PaymentKind.DISPUTED
         return PaymentKind.REFUNDED if _status(about) in _REFUNDED else PaymentKind.PAYMENT_SUCCEEDED
-    if vendor_type == "subscription.seen":
+    if vendor_type == _CHANGE_SEEN:
         is_owing = about.get("status") in ("past_due", "unpaid")
         return PaymentKind.PAYMENT_FAILED if is_owing else PaymentKind.SUBSCRIPTION_CHANGED
     return _KINDS.get(vendor_type, PaymentKind.OTHER)
@@ -279,8 +296,10 @@ def unseen_subscription(one: Mapping[str, Any], since: datetime) -> bytes | None
     if changed_at is None or changed_at < since:
         return None
     itself = required(one)
-    about = {"id": itself, "object": "subscription", "status": one.get("status")}
-    return _made("subscription.seen", [itself, _stamp(changed_at)], changed_at, about)
+    about: dict[str, Any] = {"id": itself, "object": "subscription", "status": one.get("status")}
+    if key := reference_of(whole(one.get("metadata")).get("checkout")):
+        about["metadata"] = {"checkout": key}
+    return _made(_CHANGE_SEEN, [itself, _stamp(changed_at)], changed_at, about)
 
 
 def unseen_transaction(one: Mapping[str, Any], since: datetime) -> bytes | None:
@@ -295,7 +314,7 @@ def unseen_transaction(one: Mapping[str, Any], since: datetime) -> bytes | None:
     if not is_new and status not in _REFUNDED | _CHARGED_BACK:
         return None
     about = {key: one.get(key) for key in ("id", "subscription", "status")} | {"object": "transaction"}
-    return _made("transaction.seen", [required(one), status, str(refunded_cents(one))], created_at, about)
+    return _made(_PAYMENT_SEEN, [required(one), status, str(refunded_cents(one))], created_at, about)
 
 
 def _made(vendor_type: str, words: Sequence[str], at: datetime, about: Mapping[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -73,6 +73,26 @@ def problems(
         if origin(found) != found or not found.startswith("https://"):
             yield f"CREEM_CHECKOUT_ORIGINS: {found!r} is not of the form https://pay.example.com."
     yield from _product_problems(settings, topup_product, plan_products)
+
+
+def plan_problems(
+    settings: Settings, plan_products: str, *, sold: Collection[str], known: Collection[str]
+) -> Iterator[str]:
+    """Plans on sale (`sold`) without a product, where Creem sells them, and products of plans that are not `known`.
+
+    Nothing for a setting that is empty or malformed: `problems` says so.
+    """
+    try:
+        named = list(dict.fromkeys(plan for plan, _ in products(plan_products)))
+    except ValueError:
+        return
+    if named and _is_seller(settings, settings.subscriptions_by):
+        for plan in sold:
+            if plan not in named:
+                yield f"CREEM_PRODUCTS names no product for the plan {plan}, which is on offer."
+    for plan in named:
+        if plan not in known:
+            yield f"CREEM_PRODUCTS names the plan {plan}; there is {', '.join(known)}."
 
 
 def _address_problems(url: str, key: str) -> Iterator[str]:

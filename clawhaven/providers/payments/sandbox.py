@@ -20,6 +20,7 @@ from clawhaven.ports.payments import (
     Capability,
     ChargeRequest,
     CheckoutRequest,
+    FeeRate,
     ListedSubscription,
     PaymentEvent,
     Price,
@@ -49,6 +50,7 @@ class Sandbox(Pages, Rehearsals):
     capabilities = frozenset(Capability)
     is_for_production = False
     is_customer_by_email = False
+    fee_rate: FeeRate | None = None
     checkout_origins: Sequence[str] = ()
 
     class Options(EnvSettings):
@@ -123,15 +125,16 @@ class Sandbox(Pages, Rehearsals):
         if refusal is not None:
             raise refusal
 
-    def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
-        """Give back part or all of a payment, once per `key`. ProviderError (permanent) beyond what was paid."""
+    def refund(self, payment_reference: str, amount_micros: int | None, key: str) -> str:
+        """Give back part or all of a payment (None), once per `key`. ProviderError (permanent) beyond what was paid."""
         with self._serving() as desk:
+            payment = row_of(desk.db, "payments", payment_reference)
+            amount_micros = payment["amount_micros"] if amount_micros is None else amount_micros
             before = desk.db.execute("SELECT * FROM refunds WHERE key = ?", (key,)).fetchone()
             if before is not None:
                 if (before["payment"], before["amount_micros"]) != (payment_reference, amount_micros):
                     raise refused("idempotency_mismatch", "This refund key was used before for something else.")
                 return str(before["reference"])
-            payment = row_of(desk.db, "payments", payment_reference)
             return refund_payment(desk, payment, amount_micros, key)
 
     def charge_saved(self, request: ChargeRequest) -> VendorCheckout:
@@ -142,6 +145,12 @@ class Sandbox(Pages, Rehearsals):
         with self._serving() as desk:
             row = checkouts.charge(desk, request)
         return VendorCheckout(row["reference"], self._page("checkout", row["reference"]))
+
+    def find_charge(self, request: ChargeRequest) -> VendorCheckout | None:
+        """The charge of this key, or None."""
+        with self._reading() as db:
+            row = checkouts.find_charge(db, request.key)
+        return VendorCheckout(row["reference"], self._page("checkout", row["reference"])) if row else None
 
     def portal_url(self, customer_reference: str, return_url: str) -> str:
         """A page for the saved card and the invoices, for an hour."""
@@ -156,6 +165,17 @@ class Sandbox(Pages, Rehearsals):
         """The saved card, or None."""
         with self._reading() as db:
             return METHODS.get(row_of(db, "customers", customer_reference)["card"] or "")
+
+    def move_customer(self, customer_reference: str, email: str) -> None:
+        """The address of a customer from now on; a customer who is gone is success."""
+        with self._serving() as desk:
+            there = "UPDATE customers SET email = ? WHERE reference = ? AND owner NOT LIKE 'gone:%'"
+            desk.db.execute(there, (email, customer_reference))
+
+    def remove_customer(self, customer_reference: str) -> None:
+        """Take out address and card, and end what still runs. Gone is success."""
+        with self._serving() as desk:
+            checkouts.remove_customer(desk, customer_reference)
 
     def list_subscriptions(self) -> list[ListedSubscription]:
         """Every subscription that has not ended, oldest first."""

@@ -79,7 +79,7 @@ def charge(desk: Desk, request: ChargeRequest) -> sqlite3.Row:
     for something else.
     """
     check_amount(request.amount_micros)
-    row = _by_key(desk.db, f"{CHARGE}:{request.key}")
+    row = find_charge(desk.db, request.key)
     if row is not None:
         if (row["amount_micros"], row["customer"]) != (request.amount_micros, request.customer_reference):
             raise refused("idempotency_mismatch", "This charge key was used before for something else.")
@@ -97,11 +97,26 @@ def charge(desk: Desk, request: ChargeRequest) -> sqlite3.Row:
     return row_of(desk.db, "checkouts", row["reference"])
 
 
+def find_charge(db: sqlite3.Connection, key: str) -> sqlite3.Row | None:
+    """The charge of this key; None when there is none."""
+    return _by_key(db, f"{CHARGE}:{key}")
+
+
 def due_micros(desk: Desk, row: sqlite3.Row) -> int:
     """What is to be paid on the page now: nothing for a trial, less with a coupon."""
     if row["trial_days"]:
         return 0
     return discounted(row["amount_micros"], unpack(row["discount"]), desk.at, desk.at)
+
+
+def remove_customer(desk: Desk, reference: str) -> None:
+    """Take out a customer's address and card, and end what still runs; once more, or nobody, is success."""
+    running = "SELECT * FROM subscriptions WHERE customer = ? AND state <> 'canceled'"
+    for row in desk.db.execute(running, (reference,)).fetchall():
+        subscriptions.end(desk, row)
+    gone = "UPDATE customers SET email = '', card = NULL, owner = 'gone:' || reference WHERE reference = ?"
+    desk.db.execute(gone, (reference,))
+    desk.db.execute("UPDATE checkouts SET email = '' WHERE customer = ?", (reference,))
 
 
 def _customer(desk: Desk, request: CheckoutRequest) -> str:

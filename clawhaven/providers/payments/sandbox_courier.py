@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from clawhaven.core.clock import Clock
 from clawhaven.core.ids import new_id
 from clawhaven.core.settings import Settings
+from clawhaven.core.tls import authorities
 from clawhaven.ports.errors import ProviderError
 from clawhaven.providers.payments.sandbox_events import due, mark
 from clawhaven.providers.payments.sandbox_store import Store
@@ -51,7 +52,9 @@ class Courier:
     def deliver(self, once: bool) -> int:
         """Send what is due, in passes until nothing is (or one pass); how many copies were acknowledged."""
         acknowledged = 0
-        with httpx2.Client(timeout=_ANSWER_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False) as client:
+        with httpx2.Client(
+            timeout=_ANSWER_TIMEOUT_SECONDS, trust_env=False, follow_redirects=False, verify=authorities()
+        ) as client:
             while True:
                 with self._store.read() as db:
                     waiting = [] if read_trouble(db).is_down else due(db, self._clock.now())

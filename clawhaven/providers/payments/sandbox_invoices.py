@@ -140,9 +140,10 @@ def refund_payment(desk: Desk, payment: sqlite3.Row, amount_micros: int, key: st
         "SELECT coalesce(sum(amount_micros), 0) FROM refunds WHERE payment = ? AND NOT is_failed",
         (payment["reference"],),
     ).fetchone()
-    if payment["dispute"] in ("open", "lost"):
+    gone = given + lost_micros(payment)
+    if payment["dispute"] == "open" or (gone > given and gone >= payment["amount_micros"]):
         raise refused("payment_disputed", "A disputed payment cannot be refunded: its bank has taken it back.")
-    if payment["state"] != "succeeded" or not 0 < amount_micros <= payment["amount_micros"] - given:
+    if payment["state"] != "succeeded" or not 0 < amount_micros <= payment["amount_micros"] - gone:
         raise refused("refund_too_large", "A refund must be positive and at most what is left of the payment.")
     reference = new_id("sref")
     desk.db.execute(
@@ -152,6 +153,14 @@ def refund_payment(desk: Desk, payment: sqlite3.Row, amount_micros: int, key: st
     said = about(payment["checkout"], payment["subscription"], payment["reference"], amount_micros)
     desk.tell(["refund.created"], said)
     return reference
+
+
+def lost_micros(payment: sqlite3.Row) -> int:
+    """What a bank has taken of a payment for good: all of it, where the dispute named no part."""
+    if payment["dispute"] != "lost":
+        return 0
+    part: int | None = payment["disputed_micros"]
+    return int(payment["amount_micros"]) if part is None else part
 
 
 def fail_refunds(desk: Desk, payment: sqlite3.Row) -> None:
@@ -205,15 +214,15 @@ def _write_payment(desk: Desk, invoice: sqlite3.Row, is_paid: bool) -> str:
 
 
 def _payment(row: sqlite3.Row) -> VendorPayment:
-    is_lost = row["dispute"] == "lost"
     return VendorPayment(
         reference=row["reference"],
         amount_micros=row["amount_micros"],
         period_start=maybe_time(row["period_start"]),
         period_end=maybe_time(row["period_end"]),
-        refunded_micros=row["amount_micros"] if is_lost else row["given"],
+        refunded_micros=min(row["amount_micros"], row["given"] + lost_micros(row)),
         dispute=row["dispute"],
         dispute_due_at=maybe_time(row["dispute_due_at"]) if row["dispute"] == "open" else None,
+        disputed_micros=row["disputed_micros"],
         fee_micros=row["fee_micros"],
         paid_at=as_time(row["created_at"]),
         plan=row["plan"] or None,

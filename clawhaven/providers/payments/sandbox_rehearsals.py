@@ -120,11 +120,12 @@ class Rehearsals(Office):
         with self._inside() as desk:
             subscriptions.end(desk, row_of(desk.db, "subscriptions", subscription_reference))
 
-    def dispute(self, payment_reference: str, verdict: Verdict) -> None:
+    def dispute(self, payment_reference: str, verdict: Verdict, amount_micros: int | None = None) -> None:
         """The customer's bank takes a payment back (`open`), or has decided: `won` is ours, `lost` is gone.
 
-        The same again is success. Permanent ProviderError for a payment given back in full, and for a verdict where
-        no dispute is open.
+        `amount_micros`: how much of it is disputed; None: all of it. The same again is success. Permanent
+        ProviderError for a payment given back in full, for more than is left of it, and for a verdict where no
+        dispute is open.
         """
         if verdict not in ("open", "won", "lost"):
             raise refused("unknown_verdict", "A dispute is open, won or lost.")
@@ -133,22 +134,28 @@ class Rehearsals(Office):
             if row["dispute"] == verdict:
                 return
             if verdict == "open":
-                self._refuse_dispute(desk, payment_reference, row["checkout"])
+                self._refuse_dispute(desk, payment_reference, row["checkout"], amount_micros)
             elif row["dispute"] != "open":
                 raise refused("no_dispute", "No dispute of this payment is open.")
             desk.db.execute(
                 "UPDATE payments SET dispute = ?, dispute_due_at = ? WHERE reference = ?",
                 (verdict, (desk.at + DISPUTE_ANSWER).timestamp(), payment_reference),
             )
+            if verdict == "open":
+                part = (amount_micros, payment_reference)
+                desk.db.execute("UPDATE payments SET disputed_micros = ? WHERE reference = ?", part)
             said = about(row["checkout"], row["subscription"], payment_reference, row["amount_micros"])
             desk.tell(["dispute.opened" if verdict == "open" else "dispute.closed"], said)
 
     def refund_rest(self, payment_reference: str) -> None:
-        """Give back all that is left of a payment, as an operator does on a vendor's own site."""
+        """Give back all that is left of a payment, as an operator does on a vendor's own site.
+
+        ProviderError (permanent) for a payment that failed, and where nothing is left.
+        """
         with self._inside() as desk:
             row = row_of(desk.db, "payments", payment_reference)
-            (payment,) = (one for one in payments_of(desk.db, row["checkout"]) if one.reference == payment_reference)
-            left = payment.amount_micros - (payment.refunded_micros or 0)
+            paid = [one for one in payments_of(desk.db, row["checkout"]) if one.reference == payment_reference]
+            left = sum(one.amount_micros - (one.refunded_micros or 0) for one in paid)
             refund_payment(desk, row, left, new_id("by_hand"))
 
     def fail_refunds(self, payment_reference: str) -> None:
@@ -212,10 +219,13 @@ class Rehearsals(Office):
             return Stage(read_trouble(db), self._clock.now() + by, by, waiting, shown, _sales(db))
 
     @staticmethod
-    def _refuse_dispute(desk: Desk, payment_reference: str, checkout: str) -> None:
+    def _refuse_dispute(desk: Desk, payment_reference: str, checkout: str, part_micros: int | None) -> None:
         found = [one for one in payments_of(desk.db, checkout) if one.reference == payment_reference]
-        if not found or (found[0].refunded_micros or 0) >= found[0].amount_micros:
+        left = found[0].amount_micros - (found[0].refunded_micros or 0) if found else 0
+        if left <= 0:
             raise refused("nothing_to_dispute", "Nothing is left of this payment to dispute.")
+        if part_micros is not None and not 0 < part_micros <= left:
+            raise refused("nothing_to_dispute", "A dispute is about a part of what is left of the payment.")
         if found[0].dispute:
             raise refused("dispute_closed", "This payment was disputed before; that is decided.")
 

@@ -85,6 +85,7 @@ _ADDED: Final = {
         "fee_micros": "INTEGER",
         "dispute": "TEXT",
         "dispute_due_at": "REAL",
+        "disputed_micros": "INTEGER",
     },
     "refunds": {"is_failed": "INTEGER NOT NULL DEFAULT 0"},
 }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from clawhaven.ports.payments import (
     Capability,
     ChargeRequest,
     CheckoutRequest,
+    FeeRate,
     ListedSubscription,
     PaymentEvent,
     Price,
@@ -30,8 +32,8 @@ from clawhaven.ports.payments import (
     VendorInvoice,
     VendorState,
 )
+from clawhaven.providers.payments import stripe_customers, stripe_papers, stripe_portal, stripe_settings
 from clawhaven.providers.payments import stripe_objects as objects
-from clawhaven.providers.payments import stripe_portal, stripe_settings
 from clawhaven.providers.payments.signature import sign, verify
 from clawhaven.providers.payments.stripe_articles import MONTHS, Articles, cents_of, id_of
 from clawhaven.providers.payments.stripe_calls import Calls, key_of, refused, unexpected
@@ -54,6 +56,7 @@ class Stripe:
     capabilities = frozenset(Capability)
     is_for_production = True
     is_customer_by_email = False
+    fee_rate: FeeRate | None = None
 
     class Options(EnvSettings):
         """Settings of Stripe."""
@@ -97,6 +100,13 @@ class Stripe:
                 prices=options.stripe_prices,
             )
         )
+
+    @classmethod
+    def plan_problems(
+        cls, options: Options, settings: Settings, *, sold: Collection[str], known: Collection[str]
+    ) -> list[str]:
+        """Prices of plans that there are not, a sentence each; a plan without a price gets one when it is sold."""
+        return list(stripe_settings.plan_problems(options.stripe_prices, known))
 
     def create_checkout(self, request: CheckoutRequest) -> VendorCheckout:
         """Create the session for `request.key`, or return the one made before (Stripe remembers a day, as long as an
@@ -145,7 +155,7 @@ class Stripe:
             return self._fetch_subscription(state, raw, customer)
         if not isinstance(intent, dict):
             return VendorState(state, (), None, customer)
-        return VendorState(state, self._paid(intent), None, customer)
+        return self._state_of(state, intent, customer)
 
     def cancel(self, subscription_reference: str, at_period_end: bool) -> None:
         """End a subscription now or with its period; already ended, or marked to end then, is success."""
@@ -218,14 +228,17 @@ class Stripe:
             params=params,
         )
 
-    def refund(self, payment_reference: str, amount_micros: int, key: str) -> str:
-        """Give money back once per `key`, also when Stripe has forgotten the key: ours is in the refund's metadata."""
+    def refund(self, payment_reference: str, amount_micros: int | None, key: str) -> str:
+        """Give money back once per `key`, also when Stripe has forgotten the key: ours is in the refund's metadata.
+        None: all that is left of the payment."""
         if not payment_reference.startswith("pi_"):
             raise refused("nothing_paid", "Nothing was paid here that Stripe could give back.")
         for one in self._calls.pages("refunds.list", noun="payment", payment_intent=payment_reference):
             if (one.get("metadata") or {}).get("refund") == key and one.get("status") not in ("failed", "canceled"):
                 return id_of(one)
-        params = {"payment_intent": payment_reference, "amount": cents_of(amount_micros), "metadata": {"refund": key}}
+        params: dict[str, Any] = {"payment_intent": payment_reference, "metadata": {"refund": key}}
+        if amount_micros is not None:
+            params["amount"] = cents_of(amount_micros)
         found = self._calls.write("refunds.create", noun="payment", key=key_of("refund", key), params=params)
         return id_of(found)
 
@@ -233,6 +246,10 @@ class Stripe:
         """Charge the saved method once per key. Where the bank wants the customer, or nothing is saved, the answer is
         a checkout page for the same amount, good for a day."""
         return self._till.charge(request)
+
+    def find_charge(self, request: ChargeRequest) -> VendorCheckout | None:
+        """What `charge_saved` charged under this key, whatever became of it."""
+        return self._till.find(request)
 
     def portal_url(self, customer_reference: str, return_url: str) -> str:
         """Stripe's page for payment method and invoices, at a new address every time: as `admin stripe setup` made it,
@@ -246,24 +263,36 @@ class Stripe:
         return url_of(self._calls.write("billing_portal.sessions.create", noun="customer", key=key, params=params))
 
     def invoices(self, customer_reference: str) -> list[VendorInvoice]:
-        """Invoices, and receipts of payments that have none, newest first."""
+        """Invoices, and receipts of payments that have none, newest first; those in US dollars."""
         found = self._calls.pages(
             "invoices.list", noun="customer", most=100, customer=customer_reference, expand=["data.payments"]
         )
         charges = self._calls.pages("charges.list", noun="customer", most=100, customer=customer_reference)
         known = objects.intents_of(found)
-        listed = [objects.invoice_of(one) for one in found if one.get("status") != "draft"]
+        listed = [
+            stripe_papers.invoice_of(one) for one in found if one.get("status") != "draft" and objects.is_dollars(one)
+        ]
         listed += [
-            objects.receipt_of(one)
+            stripe_papers.receipt_of(one)
             for one in charges
-            if one.get("paid") and objects.reference_of(one.get("payment_intent")) not in known
+            if one.get("paid")
+            and objects.is_dollars(one)
+            and objects.reference_of(one.get("payment_intent")) not in known
         ]
         return sorted(listed, key=lambda one: one.created_at, reverse=True)[:100]
 
     def saved_method(self, customer_reference: str) -> SavedMethod | None:
         """The customer's default method, or the card saved last."""
         found = self._till.method(customer_reference)
-        return objects.method_of(found) if found else None
+        return stripe_papers.method_of(found) if found else None
+
+    def move_customer(self, customer_reference: str, email: str) -> None:
+        """Stripe sends receipts and invoices there from now on."""
+        stripe_customers.move(self._calls, customer_reference, email)
+
+    def remove_customer(self, customer_reference: str) -> None:
+        """Delete the customer; their payments, invoices and refunds stay readable, as the books need them."""
+        stripe_customers.remove(self._calls, customer_reference)
 
     def list_subscriptions(self) -> list[ListedSubscription]:
         """Every subscription with our metadata that has not ended."""
@@ -308,13 +337,11 @@ class Stripe:
         intent = self._calls.read("payment_intents.retrieve", reference, noun="checkout", expand=expand)
         states = {"succeeded": "paid", "processing": "processing"}
         state = states.get(str(intent.get("status")), "declined")
-        return VendorState(state, self._paid(intent), None, objects.reference_of(intent.get("customer")))
+        return self._state_of(state, intent, objects.reference_of(intent.get("customer")))
 
     def _fetch_subscription(self, state: str, raw: dict[str, Any], customer: str | None) -> VendorState:
         invoices = self._calls.pages("invoices.list", noun="invoice", subscription=id_of(raw), expand=["data.payments"])
-        charges = self._calls.pages(
-            "charges.list", noun="customer", customer=customer or "", expand=["data.balance_transaction"]
-        )
+        charges = stripe_customers.charges(self._calls, customer)
         for one in invoices:
             if objects.is_cut_short(one.get("lines")):
                 lines = self._calls.pages("invoices.line_items.list", id_of(one), noun="invoice")
@@ -324,13 +351,14 @@ class Stripe:
         receipts = objects.Receipts(charges, self._disputes(charges), self._articles.plan_of)
         payments = receipts.of_invoices(invoices, int(raw.get("trial_end") or 0))
         seen = objects.subscription_of(raw, self._articles.plan_of, objects.pay_url_of(invoices))
-        return VendorState(state, payments, seen, customer)
+        return VendorState(state, payments, seen, customer, receipts.foreign_of_invoices(invoices))
 
-    def _paid(self, intent: dict[str, Any]) -> tuple[Any, ...]:
+    def _state_of(self, state: str, intent: dict[str, Any], customer: str | None) -> VendorState:
         charge = intent.get("latest_charge")
         charges = [charge] if isinstance(charge, dict) else []
-        payment = objects.Receipts(charges, self._disputes(charges), self._articles.plan_of).of_intent(intent)
-        return (payment,) if payment else ()
+        receipts = objects.Receipts(charges, self._disputes(charges), self._articles.plan_of)
+        payment, foreign = receipts.of_intent(intent), receipts.foreign_of_intent(intent)
+        return VendorState(state, (payment,) if payment else (), None, customer, (foreign,) if foreign else ())
 
     def _disputes(self, charges: list[dict[str, Any]]) -> dict[str, objects.Dispute]:
         found = {}
@@ -338,9 +366,9 @@ class Stripe:
             intent = objects.reference_of(charge.get("payment_intent"))
             if charge.get("disputed") and intent:
                 listed = self._calls.pages("disputes.list", noun="payment", payment_intent=intent)
-                told = {one.state: one for one in map(objects.dispute_of, listed)}
-                worst = next((told[state] for state in ("lost", "open", "won") if state in told), None)
-                found[intent] = worst or objects.Dispute("open")
+                worst = objects.weightiest([objects.dispute_of(one) for one in listed])
+                fee = sum(map(objects.dispute_fee_of, listed))
+                found[intent] = replace(worst or objects.Dispute("open"), fee=fee)
         return found
 
     def _update(self, found: dict[str, Any], word: str, params: dict[str, Any]) -> None:

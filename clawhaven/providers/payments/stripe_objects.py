@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from clawhaven.core.money import from_cents
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import (
+    ForeignPayment,
     PaymentEvent,
     PaymentKind,
-    SavedMethod,
-    VendorInvoice,
     VendorPayment,
     VendorSubscription,
 )
@@ -81,9 +80,9 @@ def reference_of(value: object) -> str | None:
 
 def subscription_of(raw: Json, plan_of: PlanOf, pay_url: str | None) -> VendorSubscription:
     """A subscription with its first item; ours have one."""
-    item = _first(raw.get("items"))
+    item = first_of(raw.get("items"))
     price, trial_end = item.get("price") or {}, raw.get("trial_end")
-    amount = price.get("unit_amount")
+    amount = price.get("unit_amount") if is_dollars(price) else None
     return VendorSubscription(
         reference=str(raw["id"]),
         state=state_of(raw),
@@ -134,27 +133,37 @@ class Receipts:
         self._disputes, self._plan_of = disputes, plan_of
 
     def of_intent(self, intent: Json) -> VendorPayment | None:
-        """A single payment; None before it succeeded."""
-        if intent.get("status") != "succeeded":
+        """A single payment; None before it succeeded, and in another currency."""
+        if intent.get("status") != "succeeded" or not is_dollars(intent):
             return None
         return self._payment(str(intent["id"]), int(intent["amount_received"]), at(intent.get("created")))
 
     def of_invoices(self, invoices: list[Json], trial_end: int) -> tuple[VendorPayment, ...]:
-        """Every payment of a subscription, oldest first; `trial_end` in unix seconds, 0 without a trial."""
+        """Every payment of a subscription in dollars, oldest first; `trial_end` in unix seconds, 0 without a trial."""
         found: list[VendorPayment] = []
         for invoice in reversed(invoices):
-            if invoice.get("status") == "paid":
+            if invoice.get("status") == "paid" and is_dollars(invoice):
                 found += self._of_invoice(invoice, _period_line(invoice, trial_end))
         return tuple(found)
 
+    def foreign_of_intent(self, intent: Json) -> ForeignPayment | None:
+        """A single payment that succeeded in another currency than dollars."""
+        if intent.get("status") != "succeeded" or is_dollars(intent):
+            return None
+        return self._foreign(str(intent["id"]), int(intent["amount_received"]), str(intent["currency"]))
+
+    def foreign_of_invoices(self, invoices: list[Json]) -> tuple[ForeignPayment, ...]:
+        """Every payment of a subscription in another currency, oldest first."""
+        paid = [one for one in reversed(invoices) if one.get("status") == "paid" and not is_dollars(one)]
+        return tuple(self._foreign(*share, str(one["currency"])) for one in paid for share in _shares(one))
+
+    def _foreign(self, reference: str, amount: int, currency: str) -> ForeignPayment:
+        charge = self._charges.get(reference, {})
+        return ForeignPayment(reference, _amount_of(amount, currency), bool(charge.get("refunded")))
+
     def _of_invoice(self, invoice: Json, line: Json | None) -> list[VendorPayment]:
         paid_at = at((invoice.get("status_transitions") or {}).get("paid_at") or invoice.get("created"))
-        parts = [
-            (reference_of((one.get("payment") or {}).get("payment_intent")), int(one.get("amount_paid") or 0))
-            for one in (invoice.get("payments") or {}).get("data", [])
-            if one.get("status") == "paid"
-        ]
-        shares = [(intent, cents) for intent, cents in parts if intent and cents]
+        shares = _shares(invoice)
         if not shares and (invoice.get("amount_paid") or line):
             shares = [(str(invoice["id"]), int(invoice.get("amount_paid") or 0))]
         payments = []
@@ -165,7 +174,6 @@ class Receipts:
 
     def _payment(self, reference: str, cents: int, paid_at: datetime, line: Json | None = None) -> VendorPayment:
         charge, quarrel = self._charges.get(reference, {}), self._disputes.get(reference)
-        dispute = quarrel.state if quarrel else None
         booked = charge.get("balance_transaction")
         is_told = isinstance(booked, dict) and booked.get("currency") == "usd" and isinstance(booked.get("fee"), int)
         period = (line or {}).get("period") or {}
@@ -175,10 +183,11 @@ class Receipts:
             amount_micros=from_cents(cents),
             period_start=at(period.get("start")) if line else None,
             period_end=at(period.get("end")) if line else None,
-            refunded_micros=_given_back(cents, charge, dispute),
-            dispute=dispute,
+            refunded_micros=_given_back(cents, charge, quarrel),
+            dispute=quarrel.state if quarrel else None,
             dispute_due_at=quarrel.due_at if quarrel else None,
-            fee_micros=from_cents(booked["fee"]) if is_told and isinstance(booked, dict) else None,
+            disputed_micros=from_cents(quarrel.cents) if quarrel and quarrel.cents is not None else None,
+            fee_micros=_kept(booked["fee"], quarrel) if is_told and isinstance(booked, dict) else None,
             paid_at=paid_at,
             plan=self._plan_of(reference_of(price.get("product")), reference_of(price.get("price"))) if line else None,
         )
@@ -186,28 +195,101 @@ class Receipts:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """`open`, `won` or `lost`, and until when an answer is taken while it is open."""
+    """A word of VendorPayment.dispute, until when an answer is taken while one is wanted, and what it cost in cents.
+
+    `cents`: how much of the payment it is about; None: all of it.
+    """
 
     state: str
     due_at: datetime | None = None
+    fee: int = 0
+    cents: int | None = None
 
 
-def _given_back(cents: int, charge: Json, dispute: str | None) -> int | None:
-    """What was refunded of a payment; None when its charge is not in the list, which may lag behind."""
-    if dispute == "lost":
-        return from_cents(cents)
-    return from_cents(int(charge.get("amount_refunded") or 0)) if charge else None
+def is_dollars(raw: Json) -> bool:
+    """Amounts are cents of a dollar to us; a hundred yen must not become one."""
+    return bool(raw.get("currency", "usd") == "usd")
+
+
+def _amount_of(amount: int, currency: str) -> str:
+    """An amount as people read it; Stripe counts a currency's smallest unit.
+
+    Source: https://docs.stripe.com/currencies#zero-decimal
+    """
+    digits = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+    whole, rest = divmod(amount, 10**digits)
+    return f"{whole}{f'.{rest:0{digits}}' if digits else ''} {currency.upper()}"
+
+
+_WHOLE: Final = frozenset(
+    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
+)
+_THOUSANDTHS: Final = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+
+
+def _shares(invoice: Json) -> list[tuple[str, int]]:
+    """(payment intent, amount) of what an invoice was paid with, apart from credit."""
+    parts = [
+        (reference_of((one.get("payment") or {}).get("payment_intent")), int(one.get("amount_paid") or 0))
+        for one in (invoice.get("payments") or {}).get("data", [])
+        if one.get("status") == "paid"
+    ]
+    return [(intent, amount) for intent, amount in parts if intent and amount]
+
+
+DISPUTES: Final = ("lost", "open", "won", "inquiry", "inquiry_closed")
+"""The words, the weightiest first: a payment can have several."""
+
+
+def _given_back(cents: int, charge: Json, dispute: Dispute | None) -> int | None:
+    """What was refunded of a payment, or lost; None when its charge is not in the list, which may lag behind."""
+    lost = 0
+    if dispute is not None and dispute.state == "lost":
+        lost = cents if dispute.cents is None else dispute.cents
+    if not charge and lost < cents:
+        return None
+    return from_cents(min(cents, int(charge.get("amount_refunded") or 0) + lost))
+
+
+def _kept(fee: int, quarrel: Dispute | None) -> int:
+    """Both in cents; in micro-dollars what Stripe kept of a payment and for its disputes."""
+    return from_cents(max(0, fee + (quarrel.fee if quarrel else 0)))
+
+
+def dispute_fee_of(raw: Json) -> int:
+    """The cents of a dollar that a dispute cost: a fee that came back when it was won is taken off again.
+
+    Source: https://docs.stripe.com/api/disputes/object#dispute_object-balance_transactions
+    """
+    booked = [one for one in raw.get("balance_transactions") or [] if isinstance(one, dict)]
+    return sum(int(one.get("fee") or 0) for one in booked if one.get("currency") == "usd")
 
 
 def dispute_of(raw: Json) -> Dispute:
-    """A dispute in our words; an inquiry (`warning_…`) has taken no money, and may never: `won`."""
+    """A dispute in our words; an inquiry (`warning_…`) has taken no money, and may never.
+
+    Source: https://docs.stripe.com/api/disputes/object#dispute_object-status
+    """
     status = str(raw.get("status"))
-    if status.startswith("warning_") or status == "prevented":
-        return Dispute("won")
+    amount = raw.get("amount")
+    # A bank may dispute in its own currency: how much of our dollars that is, nobody tells.
+    cents = amount if isinstance(amount, int) and raw.get("currency") == "usd" else None
+    if status in ("warning_closed", "prevented"):
+        return Dispute("inquiry_closed", cents=cents)
     if status in ("won", "lost"):
-        return Dispute(status)
+        return Dispute(status, cents=cents)
     due = (raw.get("evidence_details") or {}).get("due_by")
-    return Dispute("open", at(due) if due else None)
+    return Dispute("inquiry" if status.startswith("warning_") else "open", at(due) if due else None, cents=cents)
+
+
+def weightiest(disputes: list[Dispute]) -> Dispute | None:
+    """What several disputes of one payment come to: the weightiest word, with all that is disputed in that state."""
+    for state in DISPUTES:
+        same = [one for one in disputes if one.state == state]
+        if same:
+            parts = [one.cents for one in same if one.cents is not None]
+            return replace(same[-1], cents=sum(parts) if len(parts) == len(same) else None)
+    return None
 
 
 def is_cut_short(listed: object) -> bool:
@@ -215,51 +297,10 @@ def is_cut_short(listed: object) -> bool:
     return isinstance(listed, dict) and bool(listed.get("has_more"))
 
 
-def invoice_of(raw: Json) -> VendorInvoice:
-    """An invoice as the customer sees it."""
-    line = _first(raw.get("lines"))
-    return VendorInvoice(
-        reference=str(raw["id"]),
-        number=str(raw.get("number") or raw["id"]),
-        state=str(raw.get("status")),
-        amount_micros=from_cents(int(raw["total"])),
-        created_at=at(raw.get("created")),
-        page_url=raw.get("hosted_invoice_url"),
-        pdf_url=raw.get("invoice_pdf"),
-        description=str(raw.get("description") or line.get("description") or ""),
-    )
-
-
-def receipt_of(charge: Json) -> VendorInvoice:
-    """A payment without an invoice: Stripe's receipt page."""
-    return VendorInvoice(
-        reference=str(charge["id"]),
-        number=str(charge.get("receipt_number") or charge["id"]),
-        state="paid",
-        amount_micros=from_cents(int(charge["amount"])),
-        created_at=at(charge.get("created")),
-        page_url=charge.get("receipt_url"),
-        pdf_url=None,
-        description=str(charge.get("description") or ""),
-    )
-
-
 def intents_of(invoices: list[Json]) -> set[str]:
     """The payment intents that belong to these invoices."""
     parts = [one for invoice in invoices for one in (invoice.get("payments") or {}).get("data", [])]
     return {found for one in parts if (found := reference_of((one.get("payment") or {}).get("payment_intent")))}
-
-
-def method_of(raw: Json) -> SavedMethod:
-    """A payment method; what is no card has its type's name as brand."""
-    kind = str(raw.get("type"))
-    detail = raw.get(kind) or {}
-    return SavedMethod(
-        brand=str(detail.get("brand") or kind),
-        last4=str(detail.get("last4") or ""),
-        expires_month=detail.get("exp_month"),
-        expires_year=detail.get("exp_year"),
-    )
 
 
 def event_of(body: bytes) -> PaymentEvent:
@@ -327,6 +368,7 @@ def _period_line(invoice: Json, trial_end: int) -> Json | None:
     return None
 
 
-def _first(listed: object) -> Json:
+def first_of(listed: object) -> Json:
+    """The first object of a list within an object; an empty one when there is none."""
     data = listed.get("data") if isinstance(listed, dict) else None
     return data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -77,6 +77,17 @@ def problems(settings: Settings, *, key: str, secrets: str, url: str, origins: s
         chosen_prices(prices)
     except ValueError as error:
         yield f"STRIPE_PRICES: {error}."
+
+
+def plan_problems(prices: str, known: Collection[str]) -> Iterator[str]:
+    """Plans in STRIPE_PRICES that there are not; nothing for a malformed one: `problems` says so."""
+    try:
+        named = dict.fromkeys(plan for plan, _ in chosen_prices(prices))
+    except ValueError:
+        return
+    for plan in named:
+        if plan not in known:
+            yield f"STRIPE_PRICES names the plan {plan}; there is {', '.join(known)}."
 
 
 def _split(url: str) -> SplitResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import ChargeRequest, VendorCheckout
 from clawhaven.providers.payments.stripe_articles import cents_of, id_of
 from clawhaven.providers.payments.stripe_calls import Calls, CardRefused, key_of, unexpected
@@ -40,6 +41,17 @@ class Till:
         code = str((intent.get("last_payment_error") or {}).get("code") or "")
         wants_customer = intent.get("status") == "requires_action" or code == "authentication_required"
         return self._ask_to_pay(request) if wants_customer else VendorCheckout(id_of(intent), "")
+
+    def find(self, request: ChargeRequest) -> VendorCheckout | None:
+        """See `Payments.find_charge`. A page to pay on that nobody was sent to is none; nor has a customer whom Stripe
+        does not know been charged."""
+        try:
+            intent = self._made_before(request)
+        except ProviderError as error:
+            if error.code != "unknown_customer":
+                raise
+            return None
+        return None if intent is None else VendorCheckout(id_of(intent), "")
 
     def method(self, customer: str) -> dict[str, Any] | None:
         """What would be charged: the customer's default method, or the card saved last."""

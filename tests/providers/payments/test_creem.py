@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,11 @@ import pytest
 from pydantic import SecretStr
 
 from clawhaven.core.clock import Clock
+from clawhaven.core.money import from_cents
 from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import BadSignature, Capability, Discount, PaymentKind, Payments, Price
+from clawhaven.providers.payments import creem_discounts
 from clawhaven.providers.payments.creem import Creem
 from tests.contracts.payments import CHEAPER, DEARER, START, Card, PaymentsContract, request_of
 from tests.fakes.creem_books import METERED, MONTHLY, PERSONAL, SECRET, TOPUP, YEARLY
@@ -112,6 +115,7 @@ def test_what_it_cannot_do_is_no_capability() -> None:
         Capability.INVOICES,
         Capability.REFUND,
         Capability.CHARGE_SAVED,
+        Capability.CUSTOMERS,
     }
 
 
@@ -221,7 +225,7 @@ def test_a_coupon_made_before_a_crash_is_found(creem: Creem, vendor: CreemServer
     creem.create_checkout(request_of("chk_0"))  # its product is known from here on
     vendor.fail(500)
     assert refused(lambda: creem.create_checkout(request)) == (False, "creem_down")
-    made = creem._discount_code("chk_1", Discount("HALF", percent_off=50), PERSONAL)
+    made = creem_discounts.code_for(creem._calls, "chk_1", Discount("HALF", percent_off=50), PERSONAL)
     vendor.pay(creem.create_checkout(request).reference)
     assert list(vendor.discounts) == [made]
 
@@ -347,11 +351,13 @@ def test_a_payment_that_is_not_booked_yet_is_asked_for_again(creem: Creem, vendo
     assert refused(lambda: creem.fetch(plan)) == (False, "not_booked_yet")
 
 
-def test_money_in_another_currency_is_an_error(creem: Creem, vendor: CreemServer) -> None:
+def test_money_in_another_currency_is_told_apart(creem: Creem, vendor: CreemServer) -> None:
     reference = creem.create_checkout(request_of("chk_1", 10_000_000, None)).reference
     vendor.pay(reference)
     next(iter(vendor.transactions.values()))["currency"] = "EUR"
-    assert refused(lambda: creem.fetch(reference)) == (False, "wrong_currency")
+    seen = creem.fetch(reference)
+    assert (seen.payments, [one.paid for one in seen.foreign]) == ((), ["10.00 EUR"])
+    assert not seen.foreign[0].is_returned
 
 
 def test_a_wrong_key_is_told_without_the_key(vendor: CreemServer, tmp_path: Path) -> None:
@@ -372,3 +378,12 @@ def test_problems_are_found_at_the_start(vendor: CreemServer) -> None:
         "CREEM_TOPUP_PRODUCT",
         "CREEM_PRODUCTS",
     ]
+
+
+def test_what_it_keeps_is_a_setting_for_the_margin(vendor: CreemServer, tmp_path: Path) -> None:
+    listed = make(vendor, tmp_path).fee_rate
+    assert listed is not None
+    assert listed.of(from_cents(2400)) == 1_336_000, "its documentation's own example: $24.00, and $1.33 of it"
+    ours = make(vendor, tmp_path, creem_fee_percent=Decimal(3), creem_fee_fixed=Decimal("0.25")).fee_rate
+    assert ours is not None
+    assert ours.of(from_cents(10_000), payments=2) == from_cents(300 + 2 * 25)

@@ -352,6 +352,18 @@ def test_an_unseen_change_is_told_once_per_change() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metadata", "key"),
+    [({"checkout": "cho_1", "account": "acc_1"}, "cho_1"), ({"checkout": 7}, None), ({}, None), (None, None)],
+)
+def test_an_unseen_subscription_names_its_checkout(metadata: dict[str, Any] | None, key: str | None) -> None:
+    made = objects.unseen_subscription({**SUBSCRIPTION, "metadata": metadata}, datetime(2024, 10, 12, tzinfo=UTC))
+    assert made is not None
+    told = objects.event_of(made)
+    assert (told.checkout_key, told.is_made) == (key, True)
+    assert b"acc_1" not in made
+
+
+@pytest.mark.parametrize(
     ("change", "kind"),
     [
         ({}, None),

@@ -87,3 +87,32 @@ def test_a_plan_may_have_older_products() -> None:
         ("personal", "prod_new"),
         ("personal", "prod_old"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "plan_products", "words"),
+    [
+        ({}, "personal=prod_1, yearly=prod_2, personal=prod_3", []),
+        ({}, "personal=prod_1", ["no product for the plan yearly"]),
+        ({}, "old=prod_1, personal=prod_2, yearly=prod_3", []),
+        (
+            {},
+            "gold=prod_1, personal=prod_2, yearly=prod_3, gold=prod_4",
+            ["the plan gold; there is personal, yearly, old"],
+        ),
+        ({"payments": "stripe,creem"}, "gold=prod_1", ["the plan gold"]),
+        ({"subscriptions_by": "stripe"}, "personal=prod_1", []),
+        ({}, "", []),
+        ({}, "personal", []),
+    ],
+)
+def test_products_are_compared_with_the_catalogue(
+    settings: dict[str, Any], plan_products: str, words: list[str]
+) -> None:
+    product = Settings(_env_file=None, **({"payments": "creem"} | settings))
+    terms = {"sold": ["personal", "yearly"], "known": ["personal", "yearly", "old"]}
+    told = list(creem_settings.plan_problems(product, plan_products, **terms))
+    assert len(told) == len(words)
+    assert all(
+        word in problem and problem.startswith("CREEM_PRODUCTS") for word, problem in zip(words, told, strict=True)
+    )

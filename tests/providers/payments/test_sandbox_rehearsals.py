@@ -210,3 +210,23 @@ def test_who_owed_before_the_pause_owes_no_period_that_begins_in_it(vendor: Sand
     assert (paused.state, paused.is_paused, paused.pay_url) == ("active", True, None)
     assert len(vendor.fetch(checkout).payments) in (1, 2), "what was owed may have been collected, nothing else"
     assert vendor.list_subscriptions()[0].seen == paused
+
+
+def test_a_part_of_a_payment_is_disputed_and_the_rest_can_be_given_back(vendor: Sandbox) -> None:
+    checkout = subscribe(vendor)
+    payment = vendor.fetch(checkout).payments[0].reference
+    vendor.refund(payment, 4_000_000, "refund_1")
+    for part in (0, 25_000_001):
+        with pytest.raises(ProviderError) as caught:
+            vendor.dispute(payment, "open", part)
+        assert caught.value.code == "nothing_to_dispute"
+    vendor.dispute(payment, "open", 20_000_000)
+    seen = vendor.fetch(checkout).payments[0]
+    assert (seen.dispute, seen.disputed_micros, seen.refunded_micros) == ("open", 20_000_000, 4_000_000)
+    vendor.dispute(payment, "lost")
+    seen = vendor.fetch(checkout).payments[0]
+    assert (seen.dispute, seen.disputed_micros, seen.refunded_micros) == ("lost", 20_000_000, 24_000_000)
+    with pytest.raises(ProviderError):
+        vendor.refund(payment, 5_000_001, "refund_2")
+    vendor.refund_rest(payment)
+    assert vendor.fetch(checkout).payments[0].refunded_micros == 29_000_000

@@ -154,6 +154,27 @@ def test_a_refund_is_given_once_even_when_stripe_forgot_its_key(vendor: StripeSe
     assert payments.refund(payment, 2_000_000, "refund_1") != first  # what failed is tried again
 
 
+def test_money_in_another_currency_is_told_apart_and_returned_whole(vendor: StripeServer, tmp_path: Path) -> None:
+    payments = make(vendor.url, tmp_path)
+    single = payments.create_checkout(request_of("chk_1", 10_000_000, None)).reference
+    plan = payments.create_checkout(request_of("chk_2")).reference
+    for reference in (single, plan):
+        vendor.pay(reference)
+    for one in vendor.objects.values():
+        if one["object"] in ("invoice", "payment_intent"):
+            one["currency"] = "jpy" if one.get("amount") == 1000 else "eur"
+    for reference, paid in ((single, "1000 JPY"), (plan, "29.00 EUR")):
+        seen = payments.fetch(reference)
+        (foreign,) = seen.foreign
+        assert (seen.payments, seen.checkout_state, foreign.paid, foreign.is_returned) == ((), "paid", paid, False)
+        for _ in range(2):
+            payments.refund(foreign.reference, None, f"foreign:{foreign.reference}")
+            vendor.forget_keys()
+        (after,) = payments.fetch(reference).foreign
+        assert after.is_returned
+    assert len(vendor.all("refund")) == 2
+
+
 def test_what_cost_nothing_cannot_be_given_back(vendor: StripeServer, tmp_path: Path) -> None:
     with pytest.raises(ProviderError) as caught:
         make(vendor.url, tmp_path).refund("in_1", 1_000_000, "refund_1")
@@ -195,3 +216,15 @@ def test_settings_are_checked_with_the_products(tmp_path: Path) -> None:
     options = options_of("https://api.stripe.com", stripe_webhook_secret="", stripe_prices="x")
     problems = Stripe.problems(options, Settings(_env_file=None, data_dir=tmp_path / "var"))
     assert [problem.split()[0] for problem in problems] == ["STRIPE_WEBHOOK_SECRET", "STRIPE_PRICES:"]
+
+
+def test_a_part_of_a_payment_is_disputed_and_lost(vendor: StripeServer, tmp_path: Path) -> None:
+    payments = make(vendor.url, tmp_path)
+    made = payments.create_checkout(request_of("chk_1", 20_000_000, None))
+    vendor.pay(made.reference)
+    (paid,) = payments.fetch(made.reference).payments
+    payments.refund(paid.reference, 3_000_000, "refund_1")
+    for status, word, gone in (("needs_response", "open", 3_000_000), ("lost", "lost", 8_000_000)):
+        vendor.dispute(paid.reference, status, 500)
+        (seen,) = payments.fetch(made.reference).payments
+        assert (seen.dispute, seen.disputed_micros, seen.refunded_micros) == (word, 5_000_000, gone)

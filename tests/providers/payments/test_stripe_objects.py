@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.payments import PaymentKind
+from clawhaven.ports.payments import ForeignPayment, PaymentKind
 from clawhaven.providers.payments import stripe_objects as objects
 from tests.fakes.stripe_recorder import shaped
 from tests.fakes.stripe_twins import CUS, END, PI, START, SUB, charge, intent, invoice, price, subscription, when
@@ -117,9 +117,57 @@ def test_of_two_payments_for_one_invoice_the_first_stands_for_the_period() -> No
     assert (second.reference, second.amount_micros, second.period_start) == ("pi_2", 9_000_000, None)
 
 
+def disputed(**more: Any) -> objects.Dispute:
+    return objects.dispute_of({"status": "lost", "amount": 1000, "currency": "usd", **more})
+
+
+@pytest.mark.parametrize(
+    ("disputes", "refunded", "gone", "told"),
+    [
+        ([disputed()], 0, 10_000_000, 10_000_000),
+        ([disputed()], 900, 19_000_000, 10_000_000),
+        ([disputed()], 2_500, 29_000_000, 10_000_000),
+        ([disputed(amount=4_000)], 0, 29_000_000, 40_000_000),
+        ([disputed(), disputed(amount=500)], 0, 15_000_000, 15_000_000),
+        ([disputed(), disputed(status="needs_response")], 0, 10_000_000, 10_000_000),
+        ([disputed(status="won")], 900, 9_000_000, 10_000_000),
+        ([disputed(currency="eur")], 0, 29_000_000, None),
+        ([disputed(), disputed(currency="eur")], 0, 29_000_000, None),
+    ],
+)
+def test_of_a_dispute_only_what_it_is_about_is_lost(
+    disputes: list[objects.Dispute], refunded: int, gone: int, told: int | None
+) -> None:
+    worst = objects.weightiest(disputes)
+    assert worst is not None
+    receipts = objects.Receipts([charge(amount_refunded=refunded)], {PI: worst}, plan_of)
+    (found,) = receipts.of_invoices([invoice()], 0)
+    assert (found.refunded_micros, found.disputed_micros) == (gone, told)
+
+
+def test_without_its_charge_nobody_tells_what_a_dispute_took() -> None:
+    assert objects.weightiest([]) is None
+    (found,) = objects.Receipts([], {PI: disputed()}, plan_of).of_invoices([invoice()], 0)
+    assert found.refunded_micros is None
+
+
 def test_a_lost_dispute_is_money_gone() -> None:
     (found,) = paid(invoice(), charges=[charge()], disputes={PI: "lost"})
     assert (found.dispute, found.refunded_micros) == ("lost", 29_000_000)
+
+
+def test_a_payment_in_another_currency_is_not_taken_for_dollars() -> None:
+    intent = {"id": PI, "status": "succeeded", "amount_received": 2900, "created": START, "currency": "jpy"}
+    receipts = objects.Receipts([], {}, plan_of)
+    assert (receipts.of_intent(intent), tuple(paid(invoice(currency="eur")))) == (None, ())
+    assert receipts.foreign_of_intent(intent) == ForeignPayment(PI, "2900 JPY")
+    told = {one.paid for one in receipts.foreign_of_invoices([invoice(currency="eur"), invoice(currency="kwd")])}
+    assert told == {"29.00 EUR", "2.900 KWD"}
+    gone = objects.Receipts([charge(refunded=True)], {}, plan_of).foreign_of_invoices([invoice(currency="eur")])
+    assert [one.is_returned for one in gone] == [True]
+    dollars = receipts.of_intent({**intent, "currency": "usd"})
+    assert dollars is not None
+    assert dollars.amount_micros == 29_000_000
 
 
 def test_a_fee_in_another_currency_is_not_told() -> None:
@@ -133,12 +181,13 @@ def test_a_fee_in_another_currency_is_not_told() -> None:
     [
         ("won", "won"),
         ("lost", "lost"),
-        *((one, "won") for one in ("warning_needs_response", "warning_under_review", "warning_closed", "prevented")),
+        *((one, "inquiry") for one in ("warning_needs_response", "warning_under_review")),
+        *((one, "inquiry_closed") for one in ("warning_closed", "prevented")),
         *((one, "open") for one in ("needs_response", "under_review", "appeal_under_review")),
     ],
 )
-def test_disputes_are_open_won_or_lost(status: str, word: str) -> None:
-    assert objects.dispute_of({"status": status}).state == word
+def test_disputes_are_open_won_lost_or_only_asked_about(status: str, word: str) -> None:
+    assert objects.dispute_of({"status": status}).state == word in objects.DISPUTES
 
 
 def test_a_strange_one_of_a_list_hides_no_other() -> None:
@@ -158,31 +207,6 @@ def test_what_can_still_be_paid_has_a_page() -> None:
     assert objects.pay_url_of([invoice(), owed]) == "https://invoice.stripe.com/i/owed"
     for settled in (invoice(), owed | {"attempted": False}, owed | {"amount_remaining": 0}, owed | {"status": "void"}):
         assert objects.pay_url_of([settled]) is None
-
-
-def test_invoices_and_receipts_as_the_customer_sees_them() -> None:
-    found = objects.invoice_of(invoice(created=START, invoice_pdf="https://invoice.stripe.com/i/1.pdf"))
-    assert (found.number, found.state, found.amount_micros, found.created_at) == (
-        "A-1",
-        "paid",
-        29_000_000,
-        when(START),
-    )
-    assert (found.page_url, found.pdf_url) == ("https://invoice.stripe.com/i/1", "https://invoice.stripe.com/i/1.pdf")
-    receipt = objects.receipt_of(charge(receipt_url="https://pay.stripe.com/receipts/1", description="Top-up"))
-    assert (receipt.reference, receipt.number, receipt.state) == ("ch_1", "ch_1", "paid")
-    assert (receipt.page_url, receipt.pdf_url, receipt.description) == (
-        "https://pay.stripe.com/receipts/1",
-        None,
-        "Top-up",
-    )
-
-
-def test_a_method_that_is_no_card_has_its_type_as_brand() -> None:
-    card = objects.method_of(shaped("payment_method"))
-    assert (card.brand, card.last4, card.expires_month, card.expires_year) == ("visa", "4242", 8, 2030)
-    other = objects.method_of(shaped("payment_method", type="link"))
-    assert (other.brand, other.last4, other.expires_month) == ("link", "", None)
 
 
 # Events
@@ -296,3 +320,21 @@ def test_an_event_leads_back_by_our_own_id() -> None:
     for wrong in ({}, {"checkout": 5}, {"checkout": "x" * 201}, None):
         told["metadata"] = wrong
         assert objects.event_of(json.dumps(body).encode()).checkout_key is None
+
+
+def test_what_disputes_cost_is_kept_too_and_comes_back_when_it_is_given_back() -> None:
+    def moved(fee: int, currency: str = "usd") -> dict[str, Any]:
+        return {"object": "balance_transaction", "amount": -2900, "fee": fee, "currency": currency}
+
+    lost = {"status": "lost", "balance_transactions": [moved(1500)]}
+    won = {"status": "won", "balance_transactions": [moved(1500), moved(-1500)]}
+    assert objects.dispute_fee_of(lost) == 1500
+    assert objects.dispute_fee_of(won) == 0
+    assert objects.dispute_fee_of({"status": "lost", "balance_transactions": [moved(1500, "eur"), "txn_1"]}) == 0
+    assert objects.dispute_fee_of({"status": "needs_response"}) == 0
+    for fee, kept in ((1500, 16_140_000), (0, 1_140_000)):
+        receipts = objects.Receipts([charge()], {PI: objects.Dispute("lost", fee=fee)}, plan_of)
+        (found,) = receipts.of_invoices([invoice()], 0)
+        assert found.fee_micros == kept
+    untold = objects.Receipts([charge(balance_transaction=None)], {PI: objects.Dispute("lost", fee=1500)}, plan_of)
+    assert untold.of_invoices([invoice()], 0)[0].fee_micros is None, "the larger part of it is not known"

@@ -82,3 +82,10 @@ def test_a_missing_library_is_a_problem_with_its_remedy(monkeypatch: pytest.Monk
 def test_chosen_prices() -> None:
     assert stripe_settings.chosen_prices("") == []
     assert stripe_settings.chosen_prices(GOOD["prices"])[1:] == [("yearly", "price_2"), ("yearly", "price_3")]
+
+
+def test_prices_of_plans_that_there_are_not_are_named() -> None:
+    assert list(stripe_settings.plan_problems("old=price_1, personal=price_2", ["personal", "old"])) == []
+    assert list(stripe_settings.plan_problems("gold", ["personal"])) == []
+    told = list(stripe_settings.plan_problems("gold=price_1, gold=price_2", ["personal", "old"]))
+    assert told == ["STRIPE_PRICES names the plan gold; there is personal, old."]

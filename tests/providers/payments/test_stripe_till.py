@@ -91,3 +91,15 @@ def test_an_answer_without_a_safe_page_is_no_checkout(url: str | None, tmp_path:
     with Recorder(answers) as recorder, pytest.raises(ProviderError) as caught:
         make(recorder.url, tmp_path).create_checkout(request_of("chk_1", 10_000_000, None, account_id=""))
     assert caught.value.code == "unexpected_answer"
+
+
+def test_a_charge_is_found_without_being_made(vendor: StripeServer, payments: Stripe, customer: str) -> None:
+    assert payments.find_charge(charge_of("chk_2", customer)) is None
+    payments.charge_saved(charge_of("chk_2", customer))
+    assert payments.find_charge(charge_of("chk_2", customer)) is None, "a page that nobody was sent to"
+    vendor.save_card(customer, "declined")
+    made = payments.charge_saved(charge_of("chk_3", customer))
+    vendor.forget_keys()
+    assert payments.find_charge(charge_of("chk_3", customer)) == made
+    assert payments.find_charge(charge_of("chk_3", "cus_nobody")) is None
+    assert len(vendor.all("payment_intent")) == 1

@@ -65,7 +65,7 @@ def read_subscription(c: Any) -> Any:
     charges = c.v1.charges.list(params={"customer": CUS, "expand": ["data.balance_transaction"], **ALL})
     disputes = c.v1.disputes.list(params={"payment_intent": PI, **ALL})
     (item,), (bill,), (taken,), (quarrel,) = sub["items"].data, invoices.data, charges.data, disputes.data
-    (line,), (payment,) = bill.lines.data, bill.payments.data
+    (line,), (payment,), (lost,) = bill.lines.data, bill.payments.data, quarrel.balance_transactions
     assert line.parent.type == "subscription_item_details"
     assert not line.parent.subscription_item_details.proration
     assert payment.payment.payment_intent == taken.payment_intent == PI
@@ -76,7 +76,7 @@ def read_subscription(c: Any) -> Any:
         found.customer,
         (sub.id, sub.status, when(item.current_period_start), when(item.current_period_end), sub.cancel_at_period_end),
         (item.price.unit_amount, item.price.product.removeprefix("clawhaven_"), None, None),
-        [(payment.payment.payment_intent, payment.amount_paid, taken.balance_transaction.fee, "open")],
+        [(payment.payment.payment_intent, payment.amount_paid, taken.balance_transaction.fee + lost.fee, "open")],
         [
             (
                 when(line.period.start),
@@ -134,6 +134,19 @@ def give_back(c: Any) -> str:
     assert c.v1.refunds.list(params={"payment_intent": PI, **ALL}).data == []
     params = {"payment_intent": PI, "amount": 600, "metadata": {"refund": "refund_1"}}
     return str(c.v1.refunds.create(params=params).id)
+
+
+def give_all_back(c: Any) -> str:
+    assert c.v1.refunds.list(params={"payment_intent": PI, **ALL}).data == []
+    return str(c.v1.refunds.create(params={"payment_intent": PI, "metadata": {"refund": "refund_1"}}).id)
+
+
+def move_customer(c: Any) -> None:
+    c.v1.customers.update(CUS, params={"email": "new@example.com"})
+
+
+def delete_customer(c: Any) -> None:
+    c.v1.customers.delete(CUS)
 
 
 def list_invoices(c: Any) -> Any:
@@ -201,7 +214,7 @@ KEEPING = [
             "GET /v1/checkout/sessions/cs_1": session(**COMPLETE, mode="subscription", subscription=subscription()),
             "GET /v1/invoices": [invoice()],
             "GET /v1/charges": [charge(disputed=True)],
-            "GET /v1/disputes": [DISPUTE],
+            "GET /v1/disputes": [DISPUTE | {"balance_transactions": [{"fee": 1500, "currency": "usd"}]}],
         },
     ),
     Twin(
@@ -257,6 +270,24 @@ KEEPING = [
         lambda p: p.refund(PI, 6_000_000, "refund_1"),
         give_back,
         {"GET /v1/refunds": [], "POST /v1/refunds": shaped("refund", id="re_1")},
+    ),
+    Twin(
+        "the whole of a payment back",
+        lambda p: p.refund(PI, None, "refund_1"),
+        give_all_back,
+        {"GET /v1/refunds": [], "POST /v1/refunds": shaped("refund", id="re_1")},
+    ),
+    Twin(
+        "a customer's new address",
+        lambda p: p.move_customer(CUS, "new@example.com"),
+        move_customer,
+        {f"POST /v1/customers/{CUS}": shaped("customer", id=CUS)},
+    ),
+    Twin(
+        "a customer deleted",
+        lambda p: p.remove_customer(CUS),
+        delete_customer,
+        {f"DELETE /v1/customers/{CUS}": {"id": CUS, "object": "customer", "deleted": True}},
     ),
     Twin(
         "the portal",
