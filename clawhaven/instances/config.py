@@ -36,8 +36,19 @@ PERSONAL_TOOLS: Mapping[str, Any] = {
 BUNDLED_SKILLS: Sequence[str] = ("weather",)
 """Of OpenClaw's 22 skills, whose list costs 6 KB in every request, those that work without a shell."""
 
-_REPLACED = ("channels", f"models.providers.{MODEL_PROVIDER}", f"secrets.providers.{SECRETS_PROVIDER}")
-"""Subtrees that are ours as a whole: what OpenClaw may have added inside them does not survive a new configuration."""
+_REPLACED = (
+    "channels",
+    f"models.providers.{MODEL_PROVIDER}",
+    f"secrets.providers.{SECRETS_PROVIDER}",
+    "tools.web",
+    "tts",
+    "cron.enabled",
+    "plugins.load",
+    "plugins.slots.memory",
+    "skills.load",
+)
+"""Subtrees that are ours as a whole: what OpenClaw may have added inside them does not survive a new configuration.
+The last six are skills': one that is turned off leaves nothing behind."""
 
 
 def secret_ref(pointer: str) -> Json:
@@ -197,9 +208,19 @@ def merge_config(current_text: str, wanted_text: str, previous_text: str | None 
         return _dump(wanted)
     if previous_text is not None:
         current = _without(current, json.loads(previous_text), wanted)
+    for plugin in _loaded_plugins(current):
+        _cut(current, ["plugins", "entries", plugin])
     for path in _REPLACED:
         _cut(current, path.split("."))
     return _dump(_overlay(current, wanted))
+
+
+def _loaded_plugins(current: Json) -> list[str]:
+    """Ids of the plugins that we had it load from folders, each called like its plugin: their entries are ours too."""
+    paths: Any = current
+    for key in ("plugins", "load", "paths"):
+        paths = paths.get(key) if isinstance(paths, dict) else None
+    return [str(path).rpartition("/")[2] for path in paths] if isinstance(paths, list) else []
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> Json:
@@ -231,12 +252,13 @@ def _without(current: Json, previous: Mapping[str, Any], wanted: Mapping[str, An
 
 
 def _cut(tree: Json, path: Sequence[str]) -> None:
-    for part in path[:-1]:
-        below = tree.get(part)
-        if not isinstance(below, dict):
-            return
-        tree = below
-    tree.pop(path[-1], None)
+    """Take a subtree out, and what is empty without it."""
+    first, *rest = path
+    below = tree.get(first)
+    if rest and isinstance(below, dict):
+        _cut(below, rest)
+    if not rest or below == {}:
+        tree.pop(first, None)
 
 
 def _dump(tree: Mapping[str, Any]) -> str:

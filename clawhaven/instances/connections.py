@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.core.errors import Conflict, Invalid
 from clawhaven.core.ids import new_id, new_token
+from clawhaven.core.languages import Phrase, Sentence
 from clawhaven.core.secrets import KeyRing, hash_token
 from clawhaven.instances.models import Connection
 from clawhaven.ports.channel import BotInfo, Channel
@@ -29,7 +30,8 @@ def check_fields(channel: Channel, given: Mapping[str, str]) -> dict[str, str]:
         value = given.get(field.name, "").strip()
         if not re.fullmatch(field.pattern, value):
             code = "invalid_bot_token" if field.is_secret else None
-            raise Invalid(f"{field.label}: {field.help}", code=code, field=field.name, reason="wrong format")
+            said = Sentence("%(label)s: %(help)s", label=Phrase(field.label), help=Phrase(field.help))
+            raise Invalid(said, code=code, field=field.name, reason="wrong format")
         checked[field.name] = value
     return checked
 
@@ -66,13 +68,26 @@ def connect(
             db.add(connection)
             db.flush()
     except IntegrityError:
-        raise Conflict(
-            f"@{bot.username} already serves another assistant. One bot can serve one assistant only:"
-            " two of them would steal each other's messages. Make a new bot with @BotFather.",
-            code="bot_in_use",
-            field="telegram_bot_token",
-        ) from None
+        raise _taken(bot) from None
     return connection
+
+
+def refuse_taken(db: Session, channel: str, bot: BotInfo) -> None:
+    """Raises Conflict when the bot serves an assistant already."""
+    if db.scalar(select(Connection.id).where(Connection.fingerprint == fingerprint(channel, bot))):
+        raise _taken(bot)
+
+
+def _taken(bot: BotInfo) -> Conflict:
+    return Conflict(
+        Sentence(
+            "@%(bot)s already serves another assistant. One bot can serve one assistant only: two of them would steal"
+            " each other's messages. Make a new bot with @BotFather.",
+            bot=bot.username,
+        ),
+        code="bot_in_use",
+        field="telegram_bot_token",
+    )
 
 
 def list_connections(db: Session, instance_id: str) -> list[Connection]:
@@ -93,6 +108,14 @@ def claim_url(connection: Connection, keys: KeyRing) -> str | None:
     if connection.claim_token is None:
         return None
     return f"{connection.bot_url}?start={keys.open(connection.claim_token, CLAIM_PURPOSE)}"
+
+
+def unclaimed(db: Session, instance_ids: Collection[str]) -> dict[str, str]:
+    """Assistant -> the name of a bot of it that nobody has claimed yet, in one query."""
+    waiting = select(Connection.instance_id, Connection.bot_username).where(
+        Connection.instance_id.in_(instance_ids), Connection.claim_token.is_not(None)
+    )
+    return dict(db.execute(waiting.order_by(Connection.created_at.desc())).tuples().all())
 
 
 def claim(db: Session, connection_id: str, owner_id: str, username: str | None, now: datetime) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,6 +15,21 @@ from clawhaven.instances.states import State
 MAX_RESTARTS = 3
 FORGIVE_AFTER = timedelta(hours=1)
 ALERT_AFTER = timedelta(minutes=15)
+GONE = frozenset({"exited", "stopped", "absent"})
+"""A runtime's words for a gateway that does not run."""
+
+
+class Outlook(StrEnum):
+    """What comes of an assistant that did not answer."""
+
+    RESTARTED = "restarted"
+    """It had stopped, and is started again by the sweep."""
+    GIVEN_UP = "given_up"
+    """It stops again and again, and the operator is told."""
+    SILENT = "silent"
+    """It runs and does not answer. Never restarted by the sweep: it may be working on a turn."""
+    UNKNOWN = "unknown"
+    """Its runtime could not be asked, so nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ def record(
         row.unhealthy_since = None
         return Verdict(False, False)
     row.unhealthy_since = row.unhealthy_since or now
-    is_gone = status in ("exited", "stopped", "absent")
+    is_gone = status in GONE
     if is_gone and is_startup:
         return Verdict(True, False)
     should_restart = is_gone and row.restarts < MAX_RESTARTS
@@ -73,6 +89,14 @@ def record(
         row.restarts, row.restarted_at = row.restarts + 1, now
     is_long = now - row.unhealthy_since >= ALERT_AFTER
     return Verdict(should_restart, is_long or (is_gone and not should_restart))
+
+
+def outlook(seen: Observed) -> Outlook:
+    """What comes of an assistant that was seen like this and is not healthy."""
+    if seen.status in GONE:
+        is_tried = seen.restarts < MAX_RESTARTS or seen.restarted_at == seen.at
+        return Outlook.RESTARTED if is_tried else Outlook.GIVEN_UP
+    return Outlook.SILENT if seen.status == "running" else Outlook.UNKNOWN
 
 
 def observed(db: Session, instance_id: str) -> Observed | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from clawhaven.core.db import Base
@@ -34,6 +34,9 @@ class Instance(Base):
     proxy_key: Mapped[str] = mapped_column(Text)
     failure_code: Mapped[str | None] = mapped_column(String(60))
     failure_message: Mapped[str | None] = mapped_column(Text)
+    openclaw_version: Mapped[str | None] = mapped_column(String(40))
+    """What its gateway said when it was last seen ready."""
+    openclaw_since_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     paid_at: Mapped[datetime | None]
     active_at: Mapped[datetime | None]
@@ -49,6 +52,30 @@ class Instance(Base):
             postgresql_where=text("deleted_at IS NULL"),
         ),
     )
+
+
+class OpenDraft(Base):
+    """What somebody has chosen in the wizard and not ordered yet; one per account. Credentials are sealed.
+
+    `step` is the page to go on at. `bots`: channel -> its tested bot (see instances/drafts.py).
+    """
+
+    __tablename__ = "open_draft"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    plan: Mapped[str] = mapped_column(String(40))
+    step: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(60))
+    persona: Mapped[str] = mapped_column(String(40))
+    instructions: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(String(100))
+    """Empty: the one that suits the plan."""
+    key_vendor: Mapped[str | None] = mapped_column(String(40))
+    key_hint: Mapped[str | None] = mapped_column(String(10))
+    key_sealed: Mapped[str | None] = mapped_column(Text)
+    bots: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class InstanceEvent(Base):
@@ -115,6 +142,8 @@ class Operation(Base):
     instance_id: Mapped[str] = mapped_column(ForeignKey("instance.id"), index=True)
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20))
+    backup_id: Mapped[str | None] = mapped_column(String(40))
+    """What a restore brings back; no foreign key: the backup may go once it is over."""
     error_code: Mapped[str | None] = mapped_column(String(60))
     error_message: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
@@ -147,3 +176,47 @@ class Observed(Base):
     unhealthy_since: Mapped[datetime | None]
     restarts: Mapped[int] = mapped_column(default=0)
     restarted_at: Mapped[datetime | None]
+
+
+class WorkspaceVersion(Base):
+    """One text of a workspace file, sealed; numbers count up for each file. Not written yet while `written_at` and
+    `problem` are both empty."""
+
+    __tablename__ = "workspace_version"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instance.id"))
+    file: Mapped[str] = mapped_column(String(40))
+    number: Mapped[int]
+    content: Mapped[str] = mapped_column(Text, deferred=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    base: Mapped[str | None] = mapped_column(String(64))
+    """Digest of the text that its writer had before them."""
+    author: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[datetime]
+    written_at: Mapped[datetime | None]
+    problem: Mapped[str | None] = mapped_column(String(200))
+
+    __table_args__ = (UniqueConstraint("instance_id", "file", "number"),)
+
+
+class Backup(Base):
+    """A copy of everything an assistant keeps; the sealed file is the vault's, under this id. `state` is written by
+    instances.backups only. `size_bytes` and `digest` (SHA-256) are the file's; 0 and empty until it is there."""
+
+    __tablename__ = "backup"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instance.id"))
+    made_for: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    most_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its files could together take at most when it was made; so much may be unpacked from it."""
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    openclaw_version: Mapped[str] = mapped_column(String(40), default="")
+    problem: Mapped[str | None] = mapped_column(String(60))
+    created_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_backup_instance_id_created_at", "instance_id", "created_at"),)

@@ -27,6 +27,10 @@ STEPS: dict[str, tuple[str, ...]] = {
     "suspend": ("close_access", "drain_and_stop"),
     "resume": ("start_gateway", "wait_ready", "open_access"),
     "delete": ("close_access", "remove_gateway", "forget"),
+    "backup": ("copy_state",),
+    "restore": ("drain_and_stop", "keep_safety", "bring_back", "start_gateway", "wait_ready"),
+    "upgrade": ("drain_and_stop", "keep_safety", "change_version", "start_gateway", "wait_ready"),
+    "replace_key": ("make_key", "drain_and_stop", "start_gateway", "wait_ready"),
 }
 """The steps of each kind of operation, in order. Names are stored data: add, never rename."""
 

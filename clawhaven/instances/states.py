@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clawhaven.core.ids import new_id
+from clawhaven.core.languages import N_
 from clawhaven.core.states import Machine
 from clawhaven.instances.models import Instance, InstanceEvent
 
@@ -44,11 +46,11 @@ CALLED: dict[str, str] = {
 """What a state is called where its owner reads it: "The assistant is …"."""
 
 BECAUSE: dict[str, str] = {
-    Reason.PAYMENT: "a payment is missing",
-    Reason.BALANCE: "the balance is used up",
-    Reason.ABUSE: "it was used in an unusual way",
-    Reason.OWNER: "stopped by its owner",
-    Reason.OPERATOR: "stopped by the operator",
+    Reason.PAYMENT: N_("a payment is missing"),
+    Reason.BALANCE: N_("the balance is used up"),
+    Reason.ABUSE: N_("it was used in an unusual way"),
+    Reason.OWNER: N_("stopped by its owner"),
+    Reason.OPERATOR: N_("stopped by the operator"),
 }
 """The reasons, in the same place: "Paused: …"."""
 
@@ -109,6 +111,12 @@ def lift(db: Session, instance_id: str, reason: Reason) -> list[Reason]:
 def reasons(instance: Instance) -> list[Reason]:
     """Why this instance is suspended; empty when it is not."""
     return [Reason(word) for word in (instance.suspended_for or "").split()]
+
+
+def reasons_of(db: Session, instance_id: str) -> list[Reason]:
+    """The same by its id; empty too when there is no such instance."""
+    found = db.scalar(select(Instance.suspended_for).where(Instance.id == instance_id))
+    return [Reason(word) for word in (found or "").split()]
 
 
 def mark_deleted(db: Session, instance_id: str, now: datetime) -> bool:

@@ -13,6 +13,9 @@ FILES = ("AGENTS.md", "SOUL.md", "USER.md", "IDENTITY.md")
 USER_FILE_LIMIT = 4000
 """Characters of USER.md that OpenClaw loads; longer instructions stay whole in AGENTS.md."""
 
+LIMITS = {name: USER_FILE_LIMIT if name == "USER.md" else 20_000 for name in FILES}
+"""Characters of each file that OpenClaw reads; it leaves out the rest without a word."""
+
 BUILT_IN = ("personal", "dev", "creative", "custom")
 
 _MARK = re.compile(r"\{\{(name|instructions)\}\}")

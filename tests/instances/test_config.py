@@ -111,14 +111,38 @@ def test_merging_what_is_there_already_changes_nothing() -> None:
 
 
 def test_a_key_that_we_no_longer_want_goes_and_theirs_stay() -> None:
-    before = config(extra={"tts": {"auto": "on", "voice": "x"}, "tools": {"web": {"search": {"enabled": True}}}})
+    before = config(extra={"talk": {"auto": "on", "voice": "x"}, "tools": {"exec": {"mode": "deny"}}})
     current = json.loads(json.dumps(before))
-    current["tts"]["theirs"] = 1
+    current["talk"]["theirs"] = 1
     merged = json.loads(merge_config(json.dumps(current), json.dumps(config()), json.dumps(before)))
-    assert merged["tts"] == {"theirs": 1}
-    assert "web" not in merged["tools"]
+    assert merged["talk"] == {"theirs": 1}
+    assert "exec" not in merged["tools"]
     kept = json.loads(merge_config(json.dumps(current), json.dumps(config())))
-    assert kept["tools"]["web"] == {"search": {"enabled": True}}
+    assert kept["tools"]["exec"] == {"mode": "deny"}
+
+
+def test_a_skill_that_is_turned_off_leaves_nothing_behind() -> None:
+    search = {"enabled": True, "config": {"webSearch": {"apiKey": secret_ref("/skills/brave")}}}
+    before = config(
+        extra={
+            "tts": {
+                "provider": "elevenlabs",
+                "providers": {"elevenlabs": {"apiKey": secret_ref("/skills/elevenlabs")}},
+            },
+            "tools": {"web": {"search": {"provider": "brave"}}},
+            "plugins": {"load": {"paths": ["/i/state/clawhaven/plugins/brave"]}, "entries": {"brave": search}},
+            "skills": {"load": {"extraDirs": ["/i/state/clawhaven/skills/recipes"]}},
+        }
+    )
+    off = {"cron": {"enabled": False}, "plugins": {"slots": {"memory": "none"}}}
+    before["plugins"]["entries"]["telegram"] = {"enabled": True}  # OpenClaw's own doing
+    merged = json.loads(merge_config(json.dumps(before), json.dumps(config(extra=off))))
+    wanted = config(extra=off)
+    wanted["plugins"]["entries"]["telegram"] = {"enabled": True}
+    assert merged == wanted
+    on_again = json.loads(merge_config(json.dumps(merged), json.dumps(config())))
+    assert "slots" not in on_again["plugins"]
+    assert "cron" not in on_again
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "// not json"])

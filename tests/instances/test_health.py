@@ -8,7 +8,7 @@ import pytest
 
 from clawhaven.core.db import Database
 from clawhaven.instances import health
-from clawhaven.instances.health import Verdict
+from clawhaven.instances.health import Outlook, Verdict
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from tests.house.test_states import make_row
@@ -80,6 +80,24 @@ def test_a_gateway_that_crashes_every_three_minutes_is_not_started_forever(sweep
         for minute in range(60)
     )
     assert restarts <= health.MAX_RESTARTS
+
+
+def test_the_outlook_is_what_the_sweep_does(sweeps: Sweeps) -> None:
+    """Whoever is told that it starts again by itself sees it start again."""
+    for minute, (status, expected) in enumerate(
+        [
+            *[("exited", Outlook.RESTARTED)] * 3,
+            *[("exited", Outlook.GIVEN_UP)] * 2,
+            ("running", Outlook.SILENT),
+            ("unknown", Outlook.UNKNOWN),
+        ]
+    ):
+        verdict = sweeps.look(minute, status, False)
+        with sweeps.db.read() as tx:
+            seen = health.observed(tx, sweeps.id)
+            assert seen is not None
+            assert health.outlook(seen) == expected
+        assert verdict.should_restart is (expected == Outlook.RESTARTED)
 
 
 def test_who_is_looked_at(db: Database) -> None:

@@ -15,8 +15,10 @@ import httpx2
 from pydantic import Field as Setting
 from pydantic import field_validator
 
+from clawhaven.core.languages import N_
 from clawhaven.core.secrets import same
 from clawhaven.core.settings import EnvSettings, Settings
+from clawhaven.core.tls import authorities
 from clawhaven.ports.channel import BotInfo, ChannelConfig, Field, OwnerClaim
 from clawhaven.ports.errors import ProviderError
 
@@ -59,10 +61,10 @@ class Telegram:
     fields = (
         Field(
             name="telegram_bot_token",
-            label="Bot token",
+            label=N_("Bot token"),
             is_secret=True,
             pattern=TOKEN_PATTERN,
-            help="Open @BotFather in Telegram, send /newbot, follow the questions and copy the token it gives you.",
+            help=N_("Open @BotFather in Telegram, send /newbot, follow the questions and copy the token it gives you."),
             help_url="https://core.telegram.org/bots/tutorial#obtain-your-bot-token",
         ),
     )
@@ -194,7 +196,7 @@ class Telegram:
         trouble = ""
         answer: httpx2.Response | None = None
         try:
-            with httpx2.Client(timeout=timeout, follow_redirects=False) as client:
+            with httpx2.Client(timeout=timeout, follow_redirects=False, verify=authorities()) as client:
                 url = f"{self._api_url}/bot{bot}/{method}"
                 answer = client.get(url) if params is None else client.post(url, json=dict(params))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from clawhaven.core.tls import authorities
 from clawhaven.ports.errors import ProviderError
 
 LARGEST_ANSWER_BYTES = 1_000_000
@@ -49,7 +50,7 @@ def new_client() -> httpx2.Client:
     """A client for `fetch`. A connection serves one exchange, so that the line that is cut is known."""
     # Gateways are on loopback or private networks; a proxy of the environment must never see the token.
     limits = httpx2.Limits(max_keepalive_connections=0)
-    return httpx2.Client(trust_env=False, follow_redirects=False, limits=limits)
+    return httpx2.Client(trust_env=False, follow_redirects=False, limits=limits, verify=authorities())
 
 
 def fetch(

@@ -7,13 +7,14 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
 
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.gateway import ChatEvent, GatewayAddress
+from clawhaven.ports.gateway import ChatEvent, GatewayAddress, Said
 from clawhaven.ports.runtime import Health
 from clawhaven.providers.gateways.device import Device
 from clawhaven.providers.gateways.exchange import LONGEST_PROBLEM, plain
@@ -22,6 +23,12 @@ from clawhaven.providers.gateways.rpc import Refused, Rpc, Socket, is_answer, ma
 RETRY_SECONDS = 1.0
 FAILED = "The assistant could not answer."
 HISTORY_LINES = 50
+HISTORY_SECONDS = 15.0
+"""So long a page waits for a conversation."""
+
+LATEST_MILLIS = 253_402_000_000_000
+"""The year 9999: what comes after it is no time."""
+
 QUEUED = ChatEvent("final", "")
 """An end without a word: the message waits behind a turn that is still running, and gets a run of its own later."""
 
@@ -110,6 +117,11 @@ class OpenClaw:
                     yield ChatEvent("error", "The assistant did not answer in time.")
                     return
             time.sleep(RETRY_SECONDS)
+
+    def history(self, address: GatewayAddress, session: str, most: int) -> Sequence[Said]:
+        """`chat.history` over the WebSocket. Raises ProviderError."""
+        told = self._open().call(address, "chat.history", {"sessionKey": session, "limit": most}, HISTORY_SECONDS)
+        return [said for line in _lines(mapping(told)) if (said := _said(line)) is not None][-most:]
 
     def trace_id(self, idempotency_key: str) -> str:
         """The trace id that the model calls of this turn carry; see `trace_id` below."""
@@ -212,6 +224,16 @@ class _Turn:
 
 def _has_started(startup: Mapping[str, Any]) -> bool:
     return startup.get("ok") is True and startup.get("status") == "started"
+
+
+def _said(line: Mapping[str, Any]) -> Said | None:
+    """What a person or the assistant said; None for tools, asides and what the gateway told the model by itself."""
+    role, text = line.get("role"), text_of(line).replace("\0", "")
+    if role not in ("user", "assistant") or not text.strip() or (role == "user" and text.startswith("[System]")):
+        return None
+    at = line.get("timestamp")
+    is_known = isinstance(at, int | float) and 0 < at < LATEST_MILLIS
+    return Said(role == "user", text, datetime.fromtimestamp(at / 1000, UTC) if is_known else None)  # type: ignore[operator]
 
 
 def _lines(history: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,19 @@ from pydantic import Field
 from clawhaven.core.logs import get_logger
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.runtime import File, Layout, Missing, Observation, Placement, Spec
-from clawhaven.providers.runtimes import compiled, detached, docker_container, docker_files
+from clawhaven.ports.runtime import File, Layout, Missing, Observation, Packing, Placement, Spec
+from clawhaven.providers.runtimes import archive, compiled, detached, docker_container, docker_files, spool
 from clawhaven.providers.runtimes.docker_cell import (
     GATEWAY_PORT,
     HOME_LABEL,
     INSTANCE_LABEL,
     OWN_COMPILED,
-    PORT_LABEL,
     SECRETS,
     STATE,
     Cell,
     name_of,
 )
-from clawhaven.providers.runtimes.docker_check import Checker
+from clawhaven.providers.runtimes.docker_check import Checker, find_missing
 from clawhaven.providers.runtimes.docker_engine import Engine, held, words
 from clawhaven.providers.runtimes.docker_image import Image
 from clawhaven.providers.runtimes.docker_network import Networks
@@ -117,31 +116,7 @@ class Docker:
 
     def missing(self) -> list[Missing]:
         """The engine, its limits, and the right to give files to the container's user."""
-        lacking: list[Missing] = []
-        try:
-            with words("asking the engine for its version"):
-                version = self._engine.client.version()
-                facts = self._engine.client.info()
-        except ProviderError as error:
-            fix = "apt install docker.io; systemctl start docker; usermod -aG docker $USER, and sign in again"
-            return [Missing(error.message, fix)]
-        if tuple(int(part) for part in str(version["ApiVersion"]).split(".")) < (1, 41):
-            lacking.append(Missing(f"Docker {version['Version']} is older than 20.10", "install a newer Docker"))
-        lacking += [
-            Missing(f"this kernel does not enforce {what}", "enable the memory, cpu and pids control groups")
-            for key, what in (
-                ("MemoryLimit", "memory limits"),
-                ("CpuCfsQuota", "CPU limits"),
-                ("PidsLimit", "process limits"),
-            )
-            if not facts.get(key)
-        ]
-        if not docker_files.is_able(self._settings.instances_dir):
-            fix = "run as root or as uid 1000, or with AmbientCapabilities=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER"
-            lacking.append(Missing(f"no right to hand files to uid {docker_files.OWNER}", fix))
-        if self._base == "debootstrap" and self._image.lacking_for_base() and self._image.find() is None:
-            lacking.append(Missing(self._image.lacking_for_base(), "apt install debootstrap debian-archive-keyring"))
-        return lacking
+        return find_missing(self._engine, self._image, self._settings, is_debootstrap=self._base == "debootstrap")
 
     def prepare(self) -> None:
         """Pull or build the image: one to three minutes the first time, then milliseconds. Raises ProviderError."""
@@ -215,7 +190,7 @@ class Docker:
             if error.code != "docker_down":
                 self._undo(spec.instance_id, root if is_new else None)
             raise
-        return self._placement(container, cell.port)
+        return docker_container.place(container, cell.port)
 
     def _write(self, root: Path, cell: Cell, files: Sequence[File]) -> None:
         with words("writing the instance's files"):
@@ -257,7 +232,7 @@ class Docker:
         """The placement of this installation's container for the id, in whatever state it is."""
         self._root(instance_id)
         container = self._container(instance_id)
-        return None if container is None else self._placement(container)
+        return None if container is None else docker_container.place(container)
 
     def list(self) -> list[str]:
         """Ids with a container, a network or a directory of this installation."""
@@ -311,7 +286,9 @@ class Docker:
         container = self._placed(placement)
         if container is None:
             raise ProviderError(f"There is no container {placement['name']}.", permanent=True, code="absent")
+        archive.settle(self._root(str(placement["instance"])))
         with words("starting the container"):
+            docker_container.wake(container)
             container.start()
 
     def stop(self, placement: Placement, drain_seconds: float) -> None:
@@ -340,6 +317,54 @@ class Docker:
             raw: bytes = container.logs(tail=lines)
         return raw.decode(errors="replace").splitlines()
 
+    def pack(self, placement: Placement, instead: Mapping[str, str], most_bytes: int) -> Packing:
+        """The state as an archive; a container that runs is paused while its files are read."""
+        container, root = self._placed(placement), self._root(str(placement["instance"]))
+        if container is not None and container.status in ("running", "paused"):
+            hold, kept_free = docker_container.paused(container), self._settings.kept_free_bytes
+            yield from spool.pack(hold, root, instead, most_bytes, kept_free)
+        else:
+            yield from archive.pack(root, instead, most_bytes)
+
+    def unpack(
+        self, placement: Placement, pieces: Iterable[bytes], most_bytes: int, *, is_way_back: bool = False
+    ) -> None:
+        """Replace the state by an archive. Raises ProviderError `running`, `bad_archive`, `disk_full`."""
+        container = self._placed(placement)
+        if container is not None:
+            docker_container.refuse_running(container)
+        root, kept_free = self._root(str(placement["instance"])), 0 if is_way_back else self._settings.kept_free_bytes
+        archive.unpack(root, pieces, most_bytes, docker_files.OWNER, kept_free)
+
+    def pin(self, placement: Placement, to: Placement | None) -> Placement:
+        """The container anew with the installation's image, or with that of `to`; made, not started.
+
+        Raises ProviderError: running, absent, image_missing, docker_down.
+        """
+        image, instance_id = str(to["image"]) if to else self._image.require(), str(placement["instance"])
+        with self._alone(instance_id):
+            container = self._placed(placement)
+            # None: a kill came between the two, and the placement knows enough to make it.
+            if container is None or container.attrs["Image"] != image:
+                cell = Cell(
+                    instance_id=instance_id,
+                    home=self._home,
+                    image=image,
+                    port=int(placement["port"]),
+                    subnet=self._networks.ensure(instance_id, None)[1],
+                    memory_bytes=int(placement["memory_bytes"]),
+                    cpus=float(placement["cpus"]),
+                    root=self._root(instance_id),
+                    ca_file=self._ca_file,
+                )
+                if container is not None:
+                    docker_container.refuse_running(container)
+                    with words("removing the container of the other version"):
+                        docker_container.remove(container)
+                self._write(cell.root, cell, [])
+                container = self._make(cell)
+            return docker_container.place(container, int(placement["port"]))
+
     # -- within
 
     def _alone(self, instance_id: str) -> contextlib.AbstractContextManager[None]:
@@ -367,15 +392,6 @@ class Docker:
 
     def _placed(self, placement: Placement) -> Container | None:
         return self._container(str(placement["instance"]))
-
-    def _placement(self, container: Container, port: int | None = None) -> Placement:
-        labels = container.labels
-        return {
-            "instance": labels[INSTANCE_LABEL],
-            "name": container.name,
-            "port": port or int(labels[PORT_LABEL]),
-            "image": container.attrs["Image"],
-        }
 
     def _cpus(self) -> float:
         with words("asking how many CPUs there are"):  # the engine refuses a limit above that

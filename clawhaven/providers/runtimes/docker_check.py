@@ -1,4 +1,4 @@
-"""OpenClaw's own verdict on a configuration, from the very image that will run it."""
+"""OpenClaw's own verdict on a configuration, from the very image that will run it; and ours on the machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from typing import Any
 import docker.errors
 from docker.models.containers import Container
 
+from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.runtime import Missing
+from clawhaven.providers.runtimes import docker_files
 from clawhaven.providers.runtimes.docker_cell import HOME, HOME_LABEL, USER
 from clawhaven.providers.runtimes.docker_engine import Engine, words
-from clawhaven.providers.runtimes.docker_files import OWNER
 from clawhaven.providers.runtimes.docker_image import Image
 
 CHECK_LABEL = "clawhaven.check"
@@ -108,7 +110,7 @@ def _packed(name: str, content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         entry = tarfile.TarInfo(name)
-        entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o600, OWNER, OWNER
+        entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o600, docker_files.OWNER, docker_files.OWNER
         tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -118,3 +120,34 @@ def _discard(container: Container) -> None:
         container.remove(force=True, v=True)
     except docker.errors.APIError:
         return  # gone already, or the next sweep gets it
+
+
+def find_missing(engine: Engine, image: Image, settings: Settings, *, is_debootstrap: bool) -> list[Missing]:
+    """What this machine lacks for containers: the engine, its limits, the right to give files away, a base to build."""
+    lacking: list[Missing] = []
+    try:
+        with words("asking the engine for its version"):
+            version = engine.client.version()
+            facts = engine.client.info()
+    except ProviderError as error:
+        fix = "apt install docker.io; systemctl start docker; usermod -aG docker $USER, and sign in again"
+        return [Missing(error.message, fix)]
+    if tuple(int(part) for part in str(version["ApiVersion"]).split(".")) < (1, 41):
+        lacking.append(Missing(f"Docker {version['Version']} is older than 20.10", "install a newer Docker"))
+    lacking += [
+        Missing(f"this kernel does not enforce {what}", "enable the memory, cpu and pids control groups")
+        for key, what in (
+            ("MemoryLimit", "memory limits"),
+            ("CpuCfsQuota", "CPU limits"),
+            ("PidsLimit", "process limits"),
+        )
+        if not facts.get(key)
+    ]
+    if not docker_files.is_able(settings.instances_dir):
+        fix = (
+            "run as root or as uid 1000, or with AmbientCapabilities=CAP_CHOWN CAP_DAC_OVERRIDE CAP_Fdocker_files.OWNER"
+        )
+        lacking.append(Missing(f"no right to hand files to uid {docker_files.OWNER}", fix))
+    if is_debootstrap and image.lacking_for_base() and image.find() is None:
+        lacking.append(Missing(image.lacking_for_base(), "apt install debootstrap debian-archive-keyring"))
+    return lacking

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from datetime import datetime
 
 import docker.errors
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from clawhaven.providers.runtimes.docker_cell import SPEC_LABEL, Cell
+from clawhaven.ports.errors import ProviderError
+from clawhaven.ports.runtime import Placement
+from clawhaven.providers.runtimes.docker_cell import INSTANCE_LABEL, PORT_LABEL, SPEC_LABEL, Cell
 from clawhaven.providers.runtimes.docker_engine import Engine, words
 
 
@@ -27,9 +31,61 @@ def is_as_wanted(container: Container, cell: Cell, network: Network) -> bool:
 def stop(container: Container, drain_seconds: float) -> None:
     """SIGTERM, then SIGKILL after `drain_seconds`. Gone is success. Use inside `words`, as `remove` too."""
     try:
+        wake(container)
         container.stop(timeout=max(0, round(drain_seconds)))
     except docker.errors.NotFound:
         return
+
+
+@contextlib.contextmanager
+def paused(container: Container | None) -> Iterator[None]:
+    """Nothing in it runs inside, so that its files are those of one instant; after it goes on, if it ran before.
+
+    One that a kill of ours left paused goes on too.
+    """
+    if container is None or container.status not in ("running", "paused"):
+        yield
+        return
+    try:
+        if container.status == "running":
+            with words("holding the container still"):
+                container.pause()
+        yield
+    finally:
+        with words("letting the container go on"):
+            container.reload()
+            wake(container)
+
+
+def wake(container: Container) -> None:
+    """Let one go on that is paused. Gone is success. Use inside `words`."""
+    try:
+        if container.status == "paused":
+            container.unpause()
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as error:
+        if "not paused" not in str(error):
+            raise
+
+
+def place(container: Container, port: int | None = None) -> Placement:
+    """The placement of a container; with its limits, so that it can be made anew."""
+    labels, limits = container.labels, container.attrs.get("HostConfig") or {}
+    return {
+        "instance": labels[INSTANCE_LABEL],
+        "name": container.name,
+        "port": port or int(labels[PORT_LABEL]),
+        "image": container.attrs["Image"],
+        "memory_bytes": limits.get("Memory"),
+        "cpus": (limits.get("NanoCpus") or 0) / 1e9,
+    }
+
+
+def refuse_running(container: Container) -> None:
+    """Raises ProviderError `running` for one that has not been stopped."""
+    if container.status in ("running", "paused", "restarting"):
+        raise ProviderError(f"{container.name} runs; stop it first", permanent=True, code="running")
 
 
 def remove(container: Container) -> None:

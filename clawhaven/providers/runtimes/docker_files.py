@@ -21,7 +21,8 @@ from clawhaven.ports.runtime import File
 OWNER = 1000
 """User and group id of `node` in the image."""
 MOUNTS = ("state", "secrets")
-READ_LIMIT_BYTES = 8 * 1024**2
+READ_LIMIT_BYTES = 16 * 1024**2
+"""More than the largest log that OpenClaw writes: 10 MB."""
 
 
 def make_mounts(root: Path) -> None:

@@ -69,7 +69,7 @@ def split(path: str) -> list[str]:
 def explain(error: OSError, what: object) -> ProviderError:
     """The ProviderError that an operating system error is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ProviderError(f"The disk is full: {what}", code="disk_full")
+        return ProviderError(f"The disk is full: {what}: {error.strerror}", code="disk_full")
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
         return ProviderError(f"A link or something else lies in the way: {what}", permanent=True, code="bad_path")
     return ProviderError(f"{what}: {error.strerror}", code="io_error")

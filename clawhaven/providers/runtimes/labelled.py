@@ -5,8 +5,10 @@ The label is there from the first instant of a process, so nothing is lost when 
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -78,6 +80,36 @@ def kill_all(home: Path, instance_id: str, patience_seconds: float = 10) -> bool
                 continue
         time.sleep(0.02)
     return True
+
+
+@contextmanager
+def held_still(home: Path, instance_id: str) -> Iterator[None]:
+    """Nothing of this instance runs inside (SIGSTOP), so that its files are those of one instant; after it goes on.
+
+    Also when we are killed: a shell that reads from a pipe of ours wakes them when that closes.
+    """
+    stopped: dict[int, psutil.Process] = {}
+    with ExitStack() as shells:
+        try:
+            while fresh := [one for one in find(home, instance_id) if one.pid not in stopped and not is_keeper(one)]:
+                shells.enter_context(_waking([one.pid for one in fresh]))
+                for process in fresh:
+                    stopped[process.pid] = process
+                    with suppress(psutil.Error):
+                        process.suspend()
+            yield
+        finally:
+            for process in stopped.values():
+                with suppress(psutil.Error):
+                    process.resume()
+
+
+@contextmanager
+def _waking(pids: list[int]) -> Iterator[None]:
+    script = 'read -r _; kill -s CONT "$@" 2>/dev/null; :'
+    argv = ["/bin/sh", "-c", script, "wake", *(str(pid) for pid in pids)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def _environments() -> Iterator[tuple[psutil.Process, dict[str, str]]]:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import psutil
 
 from clawhaven.core.settings import EnvSettings, Settings
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.runtime import File, Layout, Missing, Observation, Placement, Spec
-from clawhaven.providers.runtimes import compiled, detached, keeper, labelled, toolchain, validation
+from clawhaven.ports.runtime import File, Layout, Missing, Observation, Packing, Placement, Spec
+from clawhaven.providers.runtimes import archive, compiled, detached, keeper, labelled, spool, toolchain, validation
 from clawhaven.providers.runtimes.files import explain, read_file, write_file
 
 HEAP_SHARE = 0.75
@@ -106,6 +106,7 @@ class Process:
         if detached.is_running(root / "run") and (found := self.find(spec.instance_id)) is not None:
             return found
         placement: dict[str, Any] = {"runtime": self.name, "instance_id": spec.instance_id, "port": spec.port}
+        placement["version"] = self._settings.openclaw_version
         placement["heap_mb"] = int(spec.memory_bytes * HEAP_SHARE) // 1024**2
         try:
             self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,13 +167,14 @@ class Process:
         """Start; already running is success. Raises ProviderError `port_taken`, `disk_full`, `absent`."""
         instance_id = _id(placement)
         root = self._root(instance_id)
-        tools = self._toolchain()
+        tools = self._toolchain(placement.get("version"))
         if not (root / "run").is_dir():
             raise ProviderError(f"{instance_id} has no files here", permanent=True, code="absent")
         try:
             with detached.take_lock(root / "run") as lock:
                 if lock is None:
                     return
+                archive.settle(root)
                 # A gateway that was killed leaves children behind that hold its databases open.
                 self._kill(instance_id)
                 detached.check_port(placement["port"])
@@ -208,6 +210,38 @@ class Process:
         newest = detached.tail(run / "gateway.log", lines)
         return detached.tail(run / "gateway.log.1", lines - len(newest)) + newest
 
+    def pack(self, placement: Placement, instead: Mapping[str, str], most_bytes: int) -> Packing:
+        """The state as an archive; a gateway that runs is stopped (SIGSTOP) while its files are read."""
+        root = self._root(_id(placement))
+        if labelled.find(self._home, _id(placement)):
+            hold, kept_free = labelled.held_still(self._home, _id(placement)), self._settings.kept_free_bytes
+            yield from spool.pack(hold, root, instead, most_bytes, kept_free)
+        else:
+            yield from archive.pack(root, instead, most_bytes)
+
+    def unpack(
+        self, placement: Placement, pieces: Iterable[bytes], most_bytes: int, *, is_way_back: bool = False
+    ) -> None:
+        """Replace the state by an archive. Raises ProviderError `running`, `bad_archive`, `disk_full`."""
+        root = self._root(_id(placement))
+        if detached.is_running(root / "run"):
+            raise ProviderError(f"{_id(placement)} runs; stop it first", permanent=True, code="running")
+        self._kill(_id(placement))
+        archive.unpack(root, pieces, most_bytes, kept_free=0 if is_way_back else self._settings.kept_free_bytes)
+
+    def pin(self, placement: Placement, to: Placement | None) -> Placement:
+        """What `start` is to be given from now on. Raises ProviderError `running`, `absent`."""
+        root = self._root(_id(placement))
+        if detached.is_running(root / "run"):
+            raise ProviderError(f"{_id(placement)} runs; stop it first", permanent=True, code="running")
+        version = to.get("version") if to else self._settings.openclaw_version
+        pinned = {**placement, "version": version}
+        try:
+            keeper.write(str(root / "placement.json"), pinned)
+        except OSError as error:
+            raise explain(error, root) from error
+        return pinned
+
     def _root(self, instance_id: str) -> Path:
         if not _ID.fullmatch(instance_id):
             raise ProviderError(f"not an instance id: {instance_id!r}", permanent=True, code="bad_id")
@@ -218,8 +252,11 @@ class Process:
         installed = self._toolchain().entry.parents[2]
         return installed.with_name(f"{installed.name}.compiled")
 
-    def _toolchain(self) -> toolchain.Toolchain:
-        return toolchain.install(self._settings.cache_dir, self._settings.openclaw_version)
+    def _toolchain(self, version: str | None = None) -> toolchain.Toolchain:
+        """The given version while it is still in the cache; else the pinned one, which can always be installed."""
+        cache = self._settings.cache_dir
+        kept = toolchain.find(cache, version) if version else None
+        return kept or toolchain.install(cache, self._settings.openclaw_version)
 
     def _env(self, instance_id: str, tools: toolchain.Toolchain) -> dict[str, str]:
         """All that a gateway may know of our environment. The agent's shell sees it: no secret belongs here."""

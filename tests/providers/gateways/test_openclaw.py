@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -102,6 +103,18 @@ def test_a_conversation_remembers_and_another_does_not(cell: Cell) -> None:
     assert "Socks" in str(cell.model.asked[-1].body["messages"])
     talk(cell, "web:other", "what is it called?", "other-1")
     assert "Socks" not in str(cell.model.asked[-1].body["messages"])
+
+
+def test_a_conversation_can_be_read_again(cell: Cell) -> None:
+    talk(cell, "web:again", "first line\nsecond line", "again-1")
+    talk(cell, "web:again", "and again", "again-2")
+    said = cell.gateway.history(cell.address, "web:again", 50)
+    assert [one.is_owner for one in said] == [True, False, True, False]
+    assert [said[0].text, said[2].text] == ["first line\nsecond line", "and again"]
+    assert "first line" in said[1].text
+    assert all(one.at is not None and abs(one.at.timestamp() - time.time()) < 300 for one in said)
+    assert cell.gateway.history(cell.address, "web:again", 1) == said[-1:]
+    assert cell.gateway.history(cell.address, "web:nothing", 50) == []
 
 
 def test_the_model_call_carries_our_key_and_the_turns_trace(cell: Cell) -> None:

@@ -117,6 +117,9 @@ def small_spec(instance_id: str, port: int, *files: File, memory_bytes: int = 25
 
 def wipe(runtime: Docker) -> None:
     """Remove whatever a test left."""
-    for instance_id in runtime.list():
+    left: list[str] = []
+    with contextlib.suppress(ProviderError):
+        left = list(runtime.list())
+    for instance_id in left:
         with contextlib.suppress(ProviderError):
             runtime.destroy(None, instance_id)

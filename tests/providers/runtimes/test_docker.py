@@ -129,7 +129,7 @@ def test_kill_between_steps(runtime: Docker, engine: docker.DockerClient, instan
 import os, signal, sys
 from pathlib import Path
 from docker.models.containers import Container
-from clawhaven.providers.runtimes import docker_files
+from clawhaven.providers.runtimes import docker_container, docker_files
 from clawhaven.providers.runtimes.docker import Docker
 from clawhaven.providers.runtimes.docker_network import Networks
 from tests.providers.runtimes import docker_lab as lab
@@ -137,7 +137,7 @@ def die(*a, **k):
     os.kill(os.getpid(), signal.SIGKILL)
 step, data, instance, port = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 owner, name = {"network": (Networks, "_make"), "files": (Docker, "_write"), "file": (docker_files, "write"),
-  "container": (Docker, "_make"), "start": (Container, "start"), "started": (Docker, "_placement")}[step]
+  "container": (Docker, "_make"), "start": (Container, "start"), "started": (docker_container, "place")}[step]
 setattr(owner, name, die)
 lab.idle_runtime(data).create(lab.small_spec(instance, port))
 """

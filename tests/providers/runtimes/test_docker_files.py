@@ -100,6 +100,8 @@ def test_a_mount_replaced_by_a_link(root: Path, tmp_path: Path) -> None:
 def test_missing_and_huge_files(root: Path) -> None:
     assert docker_files.read(root, "state/none/none") is None
     assert docker_files.read(root.parent / "nobody", "state/a") is None
+    (root / "state/log").write_text("a line of a log\n" * 655_360)  # OpenClaw begins a new one at 10 MB
+    assert len(docker_files.read(root, "state/log") or "") == 10 * 1024**2
     with (root / "state/huge").open("wb") as file:
         file.truncate(docker_files.READ_LIMIT_BYTES + 1)
     with pytest.raises(ProviderError) as raised:
