@@ -5,8 +5,10 @@ A package outside adds one through an entry point in the group `clawhaven.<port>
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, Final
 
 _HERE: Final = "clawhaven.providers"
@@ -32,8 +34,15 @@ CATALOGUE: Final[dict[str, dict[str, str]]] = {
         "openai": f"{_HERE}.upstreams.openai:OpenAI",
     },
     "channels": {"telegram": f"{_HERE}.channels.telegram:Telegram"},
+    "skills": {
+        "brave": f"{_HERE}.skills.brave:Brave",
+        "elevenlabs": f"{_HERE}.skills.elevenlabs:ElevenLabs",
+    },
     "gateways": {"openclaw": f"{_HERE}.gateways.openclaw:OpenClaw"},
+    "models": {"proxy": f"{_HERE}.models.proxy:OwnProxy"},
+    "integrations": {"google": f"{_HERE}.integrations.google:Google"},
     "pricelists": {"genai": f"{_HERE}.pricelists.genai:GenaiPrices"},
+    "vaults": {"folder": f"{_HERE}.vaults.folder:Folder"},
 }
 
 EXTRAS: Final[dict[str, str]] = {"docker": "docker", "stripe": "stripe"}
@@ -44,7 +53,13 @@ def names(port: str) -> list[str]:
     """Names known for a port, built in and from entry points, sorted. ValueError for an unknown port."""
     if port not in CATALOGUE:
         raise ValueError(f"There is no port {port!r}; known: {', '.join(sorted(CATALOGUE))}.")
-    return sorted({*CATALOGUE[port], *(point.name for point in entry_points(group=f"clawhaven.{port}"))})
+    return sorted({*CATALOGUE[port], *_offered(port, tuple(sys.path)).names})
+
+
+@cache
+def _offered(port: str, path: tuple[str, ...]) -> EntryPoints:
+    """What packages on this path of modules offer for a port. To look reads the metadata of every installed package."""
+    return entry_points(group=f"clawhaven.{port}")
 
 
 def load(port: str, name: str) -> type[Any]:
@@ -60,7 +75,7 @@ def load(port: str, name: str) -> type[Any]:
             module, _, attribute = CATALOGUE[port][name].partition(":")
             found = getattr(import_module(module), attribute)
         else:
-            (point, *_) = entry_points(group=f"clawhaven.{port}", name=name)
+            point = _offered(port, tuple(sys.path))[name]
             found = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -1,0 +1,1 @@
+"""Vendors whose data an assistant may read for its owner."""
