@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -14,22 +14,27 @@ from alembic import command
 from alembic.config import Config
 
 from clawhaven import providers
-from clawhaven.billing.plans import Catalogue
+from clawhaven.billing.plans import Catalogue, Plan
 from clawhaven.context import Context
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import Database, in_transaction, make_engine
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
+from clawhaven.instances.skills import SkillCatalogue
 from clawhaven.metering.pricefile import read_own_prices
 from clawhaven.metering.prices import PriceTable, builtin_prices
 from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
+from clawhaven.ports.integration import Integration
+from clawhaven.ports.model import Model
 from clawhaven.ports.notifier import Notifier
 from clawhaven.ports.payments import Payments, Price
 from clawhaven.ports.pricelist import PriceList
 from clawhaven.ports.runtime import Runtime
+from clawhaven.ports.skill import SkillVendor
 from clawhaven.ports.upstream import Upstream
+from clawhaven.ports.vault import Vault
 from clawhaven.workflows import engine
 
 SELECTED = (
@@ -42,6 +47,7 @@ SELECTED = (
 
 PURE = frozenset(
     {"problems", "layout", "config", "parse_event", "request", "reader", "dialects", "answer", "url", "trace_id"}
+    | {"consent_url", "tools"}
 )
 """Verbs of providers that do no I/O and may be called anywhere."""
 
@@ -106,16 +112,26 @@ def build(settings: Settings, clock: Clock | None = None) -> Context:
         channels={
             name: cast(Channel, _make("channels", name, settings, clock)) for name in providers.names("channels")
         },
+        skills=_skills(settings),
+        skill_vendors={
+            name: cast(SkillVendor, _make("skills", name, settings, clock)) for name in providers.names("skills")
+        },
         upstreams={
             name: cast(Upstream, _make("upstreams", name, settings, clock))
             for name in providers.names("upstreams")
             if not (settings.is_production and name == "sandbox")
         },
+        integrations={
+            name: cast(Integration, _make("integrations", name, settings, clock))
+            for name in providers.names("integrations")
+        },
         notifier=cast(Notifier, _make("notifiers", settings.notifier, settings, clock)),
         ingress=cast(Ingress, _make("ingress", settings.ingress, settings, clock)),
         gateway=cast(Gateway, _make("gateways", "openclaw", settings, clock)),
+        model=cast(Model, _make("models", "proxy", settings, clock)),
         prices=_price_table(settings),
         price_list=price_list(settings),
+        vault=cast(Vault, _make("vaults", "folder", settings, clock)),
         host=settings.host_name or socket.gethostname(),
     )
 
@@ -145,7 +161,7 @@ def price_list(settings: Settings) -> PriceList:
 def check(settings: Settings) -> list[str]:
     """Everything that stops the start, each as one sentence naming the setting."""
     problems = _check_providers(settings) + _check_catalogue(settings) + _check_keys(settings)
-    problems += _check_prices(settings)
+    problems += _check_prices(settings) + _check_integrations(settings) + _check_skills(settings)
     if settings.is_production and "process" in _words(settings.runtime) and not settings.allow_weak_isolation:
         problems.append(
             "RUNTIME=process: assistants would run as our own user and could read our keys. Use docker,"
@@ -175,6 +191,17 @@ def _check_providers(settings: Settings) -> list[str]:
     return problems
 
 
+def _check_integrations(settings: Settings) -> list[str]:
+    problems = []
+    for name in providers.names("integrations"):
+        try:
+            cls = providers.load("integrations", name)
+            problems += _ask_provider(cls, cls.Options(), settings)
+        except (ValueError, ImportError) as error:
+            problems.append(f"The integration {name}: {error}")
+    return problems
+
+
 def _check_catalogue(settings: Settings) -> list[str]:
     problems = []
     try:
@@ -193,6 +220,22 @@ def _check_catalogue(settings: Settings) -> list[str]:
         chosen = getattr(settings, setting)
         if chosen and chosen not in _words(settings.payments):
             problems.append(f"{setting.upper()}={chosen}: PAYMENTS does not name it.")
+    return problems + (_check_sale(settings, plans) if plans else [])
+
+
+def _check_sale(settings: Settings, plans: Sequence[Plan]) -> list[str]:
+    """What payment providers find wrong with how they are to sell the catalogue, where they look at all."""
+    known = [plan.id for plan in plans]
+    sold = [plan.id for plan in plans if plan.is_offered and plan.price_micros > 0]
+    problems = []
+    for name in _words(settings.payments):
+        try:
+            cls = providers.load("payments", name)
+            find = getattr(cls, "plan_problems", None)
+            found = find(cls.Options(), settings, sold=sold, known=known) if find else []
+        except (ValueError, ImportError):
+            continue  # _check_providers names it
+        problems += [f"PAYMENTS={name}: {problem}" for problem in found]
     return problems
 
 
@@ -201,9 +244,42 @@ def _check_prices(settings: Settings) -> list[str]:
         table = _price_table(settings)
     except (OSError, ValueError) as error:
         return [f"MODEL_PRICES_FILE={settings.model_prices_file}: {error}"]
-    if settings.default_model and table.find(settings.default_model, Clock().now()) is None:
-        return [f"DEFAULT_MODEL={settings.default_model}: this model has no price, so it would be refused."]
-    return []
+    return [
+        f"{setting.upper()}={model}: this model has no price, so it would be refused."
+        for setting in ("default_model", "trial_model")
+        if (model := getattr(settings, setting)) and table.find(model, Clock().now()) is None
+    ]
+
+
+def _check_skills(settings: Settings) -> list[str]:
+    problems = []
+    for name in providers.names("skills"):
+        try:
+            providers.load("skills", name).Options()
+        except (ValueError, ImportError) as error:
+            problems.append(f"skills of {name}: {error}")
+    try:
+        skills = list(_skills(settings))
+        plans = [plan.id for plan in Catalogue.load(_plans_text(settings))]
+    except (OSError, ValueError) as error:
+        return [*problems, f"SKILLS_FILE={settings.skills_file}: {error}"]
+    for skill in skills:
+        for key, named, known in (
+            ("plans", skill.plans, plans),
+            ("runtimes", skill.runtimes, providers.names("runtimes")),
+        ):
+            problems += [
+                f"skill {skill.id}: {key} has {one}; there is {', '.join(known)}." for one in named if one not in known
+            ]
+    return problems
+
+
+def _skills(settings: Settings) -> SkillCatalogue:
+    """The skills on offer; archives are read from beside the operator's file. Raises OSError, ValueError."""
+    path = settings.skills_file
+    if path is None:
+        return SkillCatalogue.load()
+    return SkillCatalogue.load(path.read_text(), lambda name: (path.parent / name).read_bytes())
 
 
 def _check_keys(settings: Settings) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from clawhaven.context import Context
 from clawhaven.core.logs import get_logger
+from clawhaven.core.memory import collect_rarely
 from clawhaven.workflows import health, preparation
 from clawhaven.workflows.engine import Engine
 from clawhaven.workflows.schedule import SCHEDULES
@@ -43,4 +44,5 @@ def working(ctx: Context) -> Iterator[Engine]:
 def run(ctx: Context, stop: threading.Event) -> None:
     """Work until `stop` is set."""
     with working(ctx):
+        collect_rarely()
         stop.wait()

@@ -12,6 +12,7 @@ from clawhaven.core.db import Database, make_engine
 from clawhaven.core.errors import Invalid
 from clawhaven.core.settings import Settings
 from clawhaven.wiring import ConfigurationError, Guarded, build, check
+from tests.instances.test_skills import ARCHIVE, PINNED, RECIPES
 from tests.workflows.scene import Scene, set_up
 
 KEY = "ab" * 32
@@ -186,6 +187,47 @@ def test_a_wrong_catalogue_stops_the_start(tmp_path: Path, text: str, names: lis
     path.write_text(PLAN + 'runtime = "process"\nchannels = ["telegram"]')
     assert check(settings(tmp_path, plans_file=path)) == []
     assert check(settings(tmp_path, plans_file=tmp_path / "gone.toml"))[0].startswith("PLANS_FILE=")
+
+
+def test_what_is_sold_at_a_vendor_is_compared_with_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "plans.toml"
+    two, free = (PLAN.replace("[one]", f"[{name}]") for name in ("two", "free"))
+    gone = PLAN.replace("[one]", "[gone]").replace("is_offered = true", "is_offered = false")
+    path.write_text(PLAN + two + free.replace('"29"', '"0"') + gone)
+    given = {"creem_api_key": "creem_test_a", "creem_webhook_secret": "x", "creem_topup_product": "prod_1"}
+    given |= {"creem_products": "one=prod_2, gone=prod_3, moon=prod_4"}
+    given |= {"stripe_secret_key": "sk_test_a", "stripe_webhook_secret": "whsec_a", "stripe_prices": "sun=price_1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name.upper(), value)
+    stripe = "PAYMENTS=stripe: STRIPE_PRICES names the plan sun; there is one, two, free, gone."
+    moon = "PAYMENTS=creem: CREEM_PRODUCTS names the plan moon; there is one, two, free, gone."
+    second = "PAYMENTS=creem: CREEM_PRODUCTS names no product for the plan two, which is on offer."
+    assert check(settings(tmp_path, plans_file=path, payments="creem,stripe")) == [second, moon, stripe]
+    assert check(settings(tmp_path, plans_file=path, payments="sandbox,creem")) == [moon]
+    monkeypatch.setenv("CREEM_PRODUCTS", "one=prod_2, two=prod_3")
+    assert check(settings(tmp_path, plans_file=path, payments="creem")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[cooking]", "skill cooking: label is missing"),
+        ('[voice]\nplans = ["gold"]', "skill voice: plans has gold; there is personal, "),
+        ('[voice]\nruntimes = ["moon"]', "skill voice: runtimes has moon; there is docker, "),
+        (RECIPES.replace(PINNED, "0" * 64), f"its SHA-256 is {PINNED}, not "),
+    ],
+)
+def test_a_wrong_offer_of_skills_stops_the_start(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "skills.toml"
+    path.write_text(text)
+    (tmp_path / "recipes.tar.gz").write_bytes(ARCHIVE)
+    (problem,) = check(settings(tmp_path, skills_file=path))
+    assert told in problem
+    path.write_text(RECIPES)
+    assert check(settings(tmp_path, skills_file=path)) == []
+    assert check(settings(tmp_path, skills_file=tmp_path / "gone.toml"))[0].startswith("SKILLS_FILE=")
 
 
 ROW = """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
-from clawhaven import worker
+from clawhaven import worker, workflows
 from clawhaven.core.clock import Clock
 from clawhaven.core.settings import Settings
 from clawhaven.workflows import engine
@@ -33,6 +34,13 @@ def test_a_worker_works_until_it_is_told_to_stop(settings: Settings, clock: Cloc
         assert scene.count("executor_lease") == 0
         with pytest.raises(RuntimeError):
             engine.context()
+
+
+def test_no_workflow_is_forgotten() -> None:
+    folder = Path(str(workflows.__file__)).parent
+    defining = {path.stem for path in folder.glob("*.py") if "\n@workflow(" in path.read_text()}
+    assert len(defining) > 10
+    assert defining <= {module.__name__.rpartition(".")[2] for module in WORKFLOWS}
 
 
 def test_every_schedule_runs_something_that_is_there() -> None:

@@ -7,15 +7,20 @@ from sqlalchemy.orm import Session
 from clawhaven.billing.plans import allowance_of
 from clawhaven.context import Context
 from clawhaven.core.db import lock
+from clawhaven.core.ids import new_token
+from clawhaven.core.languages import N_
 from clawhaven.core.secrets import hash_token
+from clawhaven.instances import states
+from clawhaven.instances.drafts import PROXY_KEY_PREFIX, PROXY_KEY_PURPOSE
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import entries
-from clawhaven.metering import grants, ownkeys, spending
+from clawhaven.metering import grants, ownkeys, programs
 from clawhaven.metering.grants import GrantTerms
 from clawhaven.metering.models import PlanMode
 
 WALLET = "wallet"
 INCLUDED = "included"
+KEY_REPLACED = N_("It has a new pass for its model. The one before opens nothing any more.")
 
 
 def hold_account(db: Session, account_id: str) -> None:
@@ -60,7 +65,32 @@ def grant(db: Session, ctx: Context, instance: Instance, proxy_key: str) -> None
         own_key_sealed=own_key.sealed if own_key else None,
     )
     grants.put_grant(db, terms, now=now)
-    spending.inherit_account_limit(db, instance.id, instance.account_id)
+
+
+def replace_key(db: Session, ctx: Context, instance: Instance) -> None:
+    """A new key, sealed in the row; what runs goes on with the one before. Nothing while that is so: no gateway has
+    been started with the newer one yet, so nobody can have seen it. Raises NotFound without a grant."""
+    if is_key_replaced(db, instance.id):
+        return
+    secret = new_token(PROXY_KEY_PREFIX)
+    instance.proxy_key = ctx.keys.seal(secret, PROXY_KEY_PURPOSE)
+    db.flush()
+    grants.replace_key(db, instance.id, hash_token(secret), now=ctx.clock.now())
+
+
+def is_key_replaced(db: Session, instance_id: str) -> bool:
+    """True while the key before the present one is accepted too."""
+    found = grants.grant_of(db, instance_id)
+    return found is not None and found.replaced_key_hash is not None
+
+
+def end_replaced_key(db: Session, ctx: Context, instance_id: str) -> None:
+    """Nothing runs with the key before any more: from now on it opens nothing. Once is enough."""
+    if not is_key_replaced(db, instance_id):
+        return
+    now = ctx.clock.now()
+    grants.drop_replaced_key(db, instance_id, now=now)
+    states.note(db, instance_id, now, "key_replaced", KEY_REPLACED)
 
 
 def open_access(db: Session, ctx: Context, instance_id: str) -> None:
@@ -75,6 +105,7 @@ def close_access(db: Session, ctx: Context, instance_id: str) -> None:
 
 
 def revoke(db: Session, instance_id: str) -> None:
-    """Forget the key for good, and the customer's own."""
+    """Forget the key for good, the customer's own, and those of the customer's programs."""
     grants.revoke(db, instance_id)
+    programs.forget(db, instance_id)
     ownkeys.remove(db, instance_id)

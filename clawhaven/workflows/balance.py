@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.billing import checkouts, coupons, credits, customers, wallet
+from clawhaven.accounts import signup
+from clawhaven.billing import checkouts, coupons, credits, customers, once, wallet
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.coupons import CouponKind
 from clawhaven.billing.models import Checkout, Wallet
@@ -16,6 +17,7 @@ from clawhaven.billing.wallet import Auto, Level, Standing
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import Conflict, Invalid
+from clawhaven.core.languages import N_, Sentence, Usd
 from clawhaven.core.money import MICROS_PER_CENT, MICROS_PER_DOLLAR, format_usd
 from clawhaven.instances import states
 from clawhaven.instances.models import Instance
@@ -28,9 +30,13 @@ from clawhaven.workflows.engine import enqueue
 
 ACTOR = "system"
 MAX_MICROS = 100_000 * MICROS_PER_DOLLAR
-DECLINED = "The payment method was declined."
-UNANSWERED = "The payment provider did not answer."
-DISPUTED = "One of your payments is disputed."
+DECLINED = N_("The payment method was declined.")
+UNANSWERED = N_("The payment provider did not answer.")
+DISPUTED = N_("One of your payments is disputed.")
+STEPS = {
+    MICROS_PER_CENT: N_("A top-up is in whole cents."),
+    MICROS_PER_DOLLAR: N_("A top-up is in whole dollars."),
+}
 
 
 def look(db: Session, ctx: Context, account_id: str) -> None:
@@ -108,15 +114,16 @@ def _suspend_and_resume(db: Session, ctx: Context, account_id: str, is_over: boo
 
 
 def _tell(db: Session, ctx: Context, row: Wallet, level: Level, standing: Standing, *, has_resumed: bool) -> None:
-    brand, balance = ctx.settings.brand_name, format_usd(standing.own_micros)
+    brand = ctx.settings.brand_name
+    balance: letters_of.Said = format_usd(standing.own_micros)
     if standing.disputed_micros:
-        balance += f" (without {format_usd(standing.disputed_micros)} that is set aside while a payment is disputed)"
+        balance = letters_of.without_disputed(balance, format_usd(standing.disputed_micros))
     line = format_usd(standing.floor_micros)
     if level == Level.DEPLETED:
         minutes = ctx.settings.depleted_grace_minutes
-        wait = f"They are paused in {minutes} minutes." if minutes else "They are paused now."
         is_new = row.episode == 0
-        letter = (letters_of.first_topup if is_new else letters_of.depleted)(brand, balance, line, wait, topup_url(ctx))
+        tell = letters_of.first_topup if is_new else letters_of.depleted
+        letter = tell(brand, balance, line, minutes, topup_url(ctx))
     elif row.level == Level.DEPLETED:
         if has_resumed:
             return  # Each assistant that starts again has a letter of its own.
@@ -185,13 +192,17 @@ def charge_of(db: Session, row: Wallet) -> Checkout | None:
     return db.get(Checkout, wallet.charge_id(row.account_id, row.auto_count), populate_existing=True)
 
 
-def withdraw(db: Session, ctx: Context, row: Wallet) -> None:
-    """The owner wants no automatic top-up any more: one that was not charged yet is not charged."""
+def withdraw(db: Session, ctx: Context, row: Wallet, *, is_sure: bool = False) -> None:
+    """The owner wants no automatic top-up any more: one that was not charged yet is not charged.
+
+    One that a vendor was asked to charge stays open until it was looked for there in vain (`is_sure`).
+    """
     charge = charge_of(db, row) if row.auto_state == Auto.FIRED else None
     if charge is None or charge.kind != Kind.AUTO_TOPUP or charge.state != CheckoutState.OPEN or charge.reference:
         return
-    checkouts.expire(db, charge.id, ctx.clock.now())
-    wallet.rearm(db, row.account_id)
+    if is_sure or charge.charged_at is None:
+        checkouts.expire(db, charge.id, ctx.clock.now())
+        wallet.rearm(db, row.account_id)
 
 
 def fail_auto(db: Session, ctx: Context, charge: Checkout, why: str, confirm_url: str | None = None) -> bool:
@@ -224,14 +235,13 @@ def check_topup(ctx: Context, amount_micros: int, field: str = "amount") -> Paym
     provider = ctx.seller(Capability.TOPUPS)
     least, most = ctx.settings.micros("topup_minimum"), ctx.settings.micros("topup_maximum")
     if not least <= amount_micros <= most:
-        raise Invalid(
-            f"A top-up is from {format_usd(least)} to {format_usd(most)}.", field=field, reason="out of range"
-        )
+        limits = Sentence("A top-up is from %(least)s to %(most)s.", least=Usd(least), most=Usd(most))
+        raise Invalid(limits, field=field, reason="out of range")
     # A vendor that sells top-ups as units of a product says what a unit is; all others count cents.
     step = int(getattr(provider, "topup_unit_micros", MICROS_PER_CENT))
     if amount_micros % step:
-        unit = {MICROS_PER_CENT: "cents", MICROS_PER_DOLLAR: "dollars"}.get(step, f"steps of {format_usd(step)}")
-        raise Invalid(f"A top-up is in whole {unit}.", field=field, reason="not a whole amount")
+        said = STEPS.get(step) or Sentence("A top-up is a multiple of %(step)s.", step=Usd(step))
+        raise Invalid(said, field=field, reason="not a whole amount")
     return provider
 
 
@@ -257,17 +267,8 @@ def save_auto(
     wallet.save_auto(db, account_id, is_auto=is_auto, threshold_micros=threshold_micros, amount_micros=amount_micros)
     if not is_auto:
         withdraw(db, ctx, wallet.ensure(db, account_id, now))
-    audit.record(
-        db,
-        now,
-        actor,
-        "wallet.auto_topup",
-        account_id,
-        account_id,
-        is_auto=is_auto,
-        threshold=format_usd(threshold_micros),
-        amount=format_usd(amount_micros),
-    )
+    said = {"threshold": format_usd(threshold_micros), "amount": format_usd(amount_micros)}
+    audit.record(db, now, actor, "wallet.auto_topup", account_id, account_id, is_auto=is_auto, **said)
     look(db, ctx, account_id)
     return wallet.ensure(db, account_id, now)
 
@@ -363,6 +364,9 @@ def redeem(db: Session, ctx: Context, account_id: str, code: str, actor: str) ->
         raise Invalid(
             "This coupon is for a plan's price: enter it when you choose a plan.", field="coupon", reason="not credit"
         )
+    person = once.prints_of(ctx.keys, signup.owner_of(db, account_id).user.email)
+    if not once.take(db, once.coupon(coupon.id), person, None, now):
+        raise Invalid("You have used this coupon already.", field="coupon", reason="used")
     if not coupons.redeem(db, coupon.id, account_id, None, now):
         coupons.check(db, code, account_id, now)
         raise Invalid("This coupon has been used up.", field="coupon", reason="used up")

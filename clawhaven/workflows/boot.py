@@ -9,10 +9,12 @@ from clawhaven.context import Context
 from clawhaven.core.errors import AppError
 from clawhaven.core.logs import get_logger, redact
 from clawhaven.instances import placement as places
+from clawhaven.instances import releases
 from clawhaven.instances.models import Instance
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import GatewayAddress
-from clawhaven.workflows import engine, files
+from clawhaven.ports.runtime import Placement
+from clawhaven.workflows import access, engine, files
 
 log = get_logger("clawhaven.boot")
 
@@ -51,6 +53,20 @@ def release_slot(ctx: Context, instance_id: str) -> None:
         places.release_boot_slot(db, instance_id)
 
 
+def start(ctx: Context, instance: Instance, placement: Placement) -> None:
+    """Start a gateway whose files are those of now. Where its key was replaced, what still runs with the one before is
+    stopped first, and that key ends."""
+    runtime = ctx.runtime(instance.runtime)
+    with ctx.db.read() as db:
+        is_replaced = access.is_key_replaced(db, instance.id)
+    if is_replaced:
+        runtime.stop(placement, ctx.settings.drain_seconds)
+    runtime.start(placement)
+    if is_replaced:
+        with ctx.db.tx() as db:
+            access.end_replaced_key(db, ctx, instance.id)
+
+
 def wait_ready(ctx: Context, instance_id: str) -> dict[str, Any]:
     """Wait until the gateway says started and answers an authenticated call; returns its version.
 
@@ -68,6 +84,8 @@ def wait_ready(ctx: Context, instance_id: str) -> dict[str, Any]:
         if has_started and address:
             health = ctx.gateway.health(address)
             if health.started and health.authenticated:
+                with ctx.db.tx() as db:
+                    releases.note_seen(db, instance_id, health.version, ctx.clock.now())
                 return {"version": health.version}
             problem = "; ".join(health.problems.values()) or "not started yet"
         elif has_started is not None:
@@ -140,6 +158,11 @@ def refuse_unwanted(ctx: Context, instance_id: str) -> None:
     with ctx.db.read() as db:
         if db.get_one(Instance, instance_id).deletion_asked_at is not None:
             raise AppError("Cancelled: the assistant is being deleted.", code="cancelled")
+
+
+def paused_meanwhile() -> ProviderError:
+    """What a step says that may not go on, or cannot be judged, with an assistant that was paused."""
+    return ProviderError("it was paused meanwhile", permanent=True, code="suspended")
 
 
 def _last_words(ctx: Context, instance: Instance) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.context import Context
@@ -15,11 +15,15 @@ from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.metering import usage
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.gateway import ChatEvent
+from clawhaven.ports.gateway import ChatEvent, GatewayAddress, Said
 from clawhaven.workflows import files
 
 MAX_MESSAGE = 16_000
 SESSION = "agent:main:web"
+MOST_SAID = 100
+"""Lines of earlier talk that a page shows."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +42,23 @@ def begin(ctx: Context, instance_id: str, account_id: str, message: str, key: st
     text = message.strip()
     if not text or len(text) > MAX_MESSAGE:
         raise Invalid(f"A message has 1 to {MAX_MESSAGE} characters.", field="message", reason="wrong length")
-    with ctx.db.read() as db:
-        instance = owned(db, Instance, instance_id, account_id)
-    if instance.state != State.ACTIVE:
-        called = states.CALLED[instance.state]
-        raise IllegalMove(f"The assistant is {called}; it can chat once it runs.", state=instance.state)
-    try:
-        address = files.address(ctx, instance)
-    except ProviderError as error:
-        raise Unavailable("The assistant cannot be reached at the moment. Please try again.") from error
-    if address is None:
-        raise Unavailable("The assistant is restarting. Please try again in a minute.")
     turn = key or new_id("trn")
-    return Turn(turn, _events(ctx.gateway.chat(address, SESSION, text, turn)))
+    return _reach(
+        ctx,
+        instance_id,
+        account_id,
+        lambda address: Turn(turn, _events(ctx.gateway.chat(address, SESSION, text, turn))),
+    )
 
 
 def converse(ctx: Context, instance_id: str, account_id: str, message: str) -> Iterator[ChatEvent]:
     """Send a message and yield the answer as it grows; see `begin`."""
     return begin(ctx, instance_id, account_id, message).events
+
+
+def earlier(ctx: Context, instance_id: str, account_id: str) -> Sequence[Said]:
+    """What was said in the browser before, oldest first. Raises NotFound, IllegalMove, Unavailable."""
+    return _reach(ctx, instance_id, account_id, lambda address: ctx.gateway.history(address, SESSION, MOST_SAID))
 
 
 def usage_of(ctx: Context, turn: Turn) -> dict[str, Any]:
@@ -71,6 +74,22 @@ def usage_of(ctx: Context, turn: Turn) -> dict[str, Any]:
         "price_micros": sum(call.price_micros for call in calls),
         "call_ids": [call.id for call in calls],
     }
+
+
+def _reach(ctx: Context, instance_id: str, account_id: str, ask: Callable[[GatewayAddress], T]) -> T:
+    """What `ask` gets from the owner's running gateway. Raises NotFound, IllegalMove, Unavailable."""
+    with ctx.db.read() as db:
+        instance = owned(db, Instance, instance_id, account_id)
+    if instance.state != State.ACTIVE:
+        called = states.CALLED[instance.state]
+        raise IllegalMove(f"The assistant is {called}; it can chat once it runs.", state=instance.state)
+    try:
+        address = files.address(ctx, instance)
+        if address is not None:
+            return ask(address)
+    except ProviderError as error:
+        raise Unavailable("The assistant cannot be reached at the moment. Please try again.") from error
+    raise Unavailable("The assistant is restarting. Please try again in a minute.")
 
 
 def _events(events: Iterator[ChatEvent]) -> Iterator[ChatEvent]:

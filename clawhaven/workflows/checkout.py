@@ -11,15 +11,16 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts import sessions, signup
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts, coupons, customers, subscriptions
+from clawhaven.billing import checkouts, coupons, customers, once, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
-from clawhaven.billing.models import Checkout, Coupon
+from clawhaven.billing.dunning import open_episode_of
+from clawhaven.billing.models import Checkout, Coupon, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.db import lock
-from clawhaven.core.errors import AtCapacity, Conflict, Invalid, PaymentRequired, Unavailable
-from clawhaven.core.money import format_usd
+from clawhaven.core.errors import AtCapacity, Conflict, IllegalMove, Invalid, PaymentRequired, Unavailable
+from clawhaven.core.languages import Sentence, Usd
 from clawhaven.instances import connections, drafts, workspace
 from clawhaven.instances.drafts import Draft
 from clawhaven.instances.models import Instance
@@ -30,7 +31,7 @@ from clawhaven.notices import kinds
 from clawhaven.ports.channel import BotInfo
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Capability
-from clawhaven.workflows import access, letters, provision
+from clawhaven.workflows import access, alarms, letters, provision
 
 TELEGRAM = "telegram"
 
@@ -115,10 +116,11 @@ def add_instance(ctx: Context, owner: Owner, form: Form, *, keep: Keep | None = 
     checked = _check(ctx, form)
     with ctx.db.tx() as db:
         lock(db, "places")
-        _refuse_beyond_plan(db, owner.account.id, checked.plan)
+        refuse_beyond_plan(db, owner.account.id, checked.plan)
         refuse_when_full(db, ctx, owner.account.id)
         subscription = subscriptions.current_of(db, owner.account.id, checked.plan.id)
         if subscription is not None and checked.plan.instances > 1:
+            _refuse_in_trouble(db, subscription)
             _refuse_without_credit(db, ctx, owner.account.id, checked.plan)
             instance = _draft(db, ctx, owner, checked)
             subscriptions.cover(db, subscription.id, instance.id, ctx.clock.now())
@@ -138,7 +140,8 @@ def add_instance(ctx: Context, owner: Owner, form: Form, *, keep: Keep | None = 
 def page_for(ctx: Context, checkout_id: str) -> Checkout:
     """The checkout with its vendor's page, made now if a crash or outage left it without one.
 
-    Raises Unavailable while the vendor does not answer: the checkout stays, and its page is made at the next try.
+    Raises Unavailable while the vendor does not answer: the checkout stays, and its page is made at the next try. Of a
+    vendor that refuses for good the operator is told.
     """
     with ctx.db.read() as db:
         checkout = checkouts.get(db, checkout_id)
@@ -159,6 +162,7 @@ def page_for(ctx: Context, checkout_id: str) -> Checkout:
     try:
         made = ctx.payment(checkout.provider).create_checkout(request)
     except ProviderError as error:
+        alarms.note_no_page(ctx, checkout, error)
         raise Unavailable(
             "The payment page cannot be reached at the moment. Nothing was charged; please try again in a minute.",
             checkout_id=checkout_id,
@@ -209,13 +213,19 @@ def probe_channel(ctx: Context, name: str, given: Mapping[str, str]) -> tuple[di
         field = next((field.name for field in channel.fields if field.is_secret), channel.fields[0].name)
         if error.permanent:
             raise Invalid(
-                f"{channel.label} does not accept this token. Copy it again from the bot's settings.",
+                Sentence(
+                    "%(network)s does not accept this token. Copy it again from the bot's settings.",
+                    network=channel.label,
+                ),
                 code="invalid_bot_token",
                 field=field,
                 reason=error.code,
             ) from None
         raise Unavailable(
-            f"{channel.label} cannot be reached at the moment. Try again, or leave it out and connect it later.",
+            Sentence(
+                "%(network)s cannot be reached at the moment. Try again, or leave it out and connect it later.",
+                network=channel.label,
+            ),
             field=field,
         ) from None
 
@@ -281,8 +291,7 @@ def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_c
     provider = ctx.seller(Capability.SUBSCRIPTIONS)
     coupon = coupons.check(db, coupon_code, instance.account_id, now) if coupon_code else None
     access.hold_account(db, instance.account_id)
-    is_first = not subscriptions.of_account(db, instance.account_id)
-    is_first = is_first and not checkouts.has_trial(db, instance.account_id)
+    person = once.prints_of(ctx.keys, signup.owner_of(db, instance.account_id).user.email)
     checkout = checkouts.open_checkout(
         db,
         instance.account_id,
@@ -291,8 +300,11 @@ def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_c
         provider.name,
         now,
         coupon_id=coupon.id if coupon else None,
-        trial_days=plan.trial_days if is_first and Capability.TRIALS in provider.capabilities else 0,
+        trial_days=trial_days(db, ctx, instance.account_id, plan),
     )
+    if checkout.trial_days and not once.take(db, once.TRIAL, person, checkout.id, now):
+        checkout.trial_days = 0  # another account of theirs was quicker
+        db.flush()
     if coupon is not None:
         refuse_wallet_coupon(coupon)
         if Capability.COUPONS not in provider.capabilities:
@@ -303,9 +315,22 @@ def open_for(db: Session, ctx: Context, instance: Instance, plan: Plan, coupon_c
                 field="coupon",
                 reason="not offered",
             )
+        if not once.take(db, once.coupon(coupon.id), person, checkout.id, now):
+            raise Invalid("You have used this coupon already.", field="coupon", reason="used")
         if not coupons.redeem(db, coupon.id, instance.account_id, checkout.id, now):
             raise Invalid("This coupon has been used up.", field="coupon", reason="used up")
     return checkout
+
+
+def trial_days(db: Session, ctx: Context, account_id: str, plan: Plan) -> int:
+    """Days of trial that an order of this plan begins with: on the first subscription of a person, whatever accounts
+    they have had, where the vendor can."""
+    if not plan.trial_days or Capability.TRIALS not in ctx.seller(Capability.SUBSCRIPTIONS).capabilities:
+        return 0
+    if subscriptions.of_account(db, account_id) or checkouts.has_trial(db, account_id):
+        return 0
+    person = once.prints_of(ctx.keys, signup.owner_of(db, account_id).user.email)
+    return 0 if once.is_taken(db, once.TRIAL, person) else plan.trial_days
 
 
 def _draft(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> Instance:
@@ -327,6 +352,15 @@ def _draft(db: Session, ctx: Context, owner: Owner, checked: _Checked) -> Instan
     return instance
 
 
+def _refuse_in_trouble(db: Session, subscription: Subscription) -> None:
+    """Raises IllegalMove while something is owed, disputed or given back: nothing is built on what may end."""
+    if open_episode_of(db, subscription.id) is not None:
+        raise IllegalMove(
+            "A payment for this plan is missing, disputed or returned. Once that is settled, you can add an assistant.",
+            state=subscription.state,
+        )
+
+
 def _refuse_without_credit(db: Session, ctx: Context, account_id: str, plan: Plan) -> None:
     if plan.access != PlanMode.METERED:
         return
@@ -334,14 +368,17 @@ def _refuse_without_credit(db: Session, ctx: Context, account_id: str, plan: Pla
     minimum = ctx.settings.micros("wallet_minimum")
     if wallet.balance_micros < minimum or wallet.balance_micros <= 0:
         raise PaymentRequired(
-            f"A metered assistant needs at least {format_usd(minimum)} on your account. Top up first.",
+            Sentence(
+                "A metered assistant needs at least %(minimum)s on your account. Top up first.", minimum=Usd(minimum)
+            ),
             balance_micros=wallet.balance_micros,
             needed_micros=minimum,
             topup_url=f"{ctx.settings.base_url}/topup",
         )
 
 
-def _refuse_beyond_plan(db: Session, account_id: str, plan: Plan) -> None:
+def refuse_beyond_plan(db: Session, account_id: str, plan: Plan) -> None:
+    """Raises Conflict `plan_limit` when the account has as many assistants on this plan as it allows."""
     mine = db.scalar(
         select(func.count()).where(
             Instance.account_id == account_id, Instance.plan == plan.id, Instance.state != State.DELETED

@@ -12,6 +12,7 @@ from typing import cast
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import RateLimited
+from clawhaven.core.languages import N_
 from clawhaven.core.logs import get_logger
 from clawhaven.instances import connections, states
 from clawhaven.instances.connections import CLAIM_PURPOSE
@@ -28,6 +29,7 @@ ROUNDS = 360
 """360 rounds of 4 minutes: a day. After that the owner asks again on the assistant's page."""
 
 POLL_SECONDS = 8
+CLAIMED = N_("The bot knows its owner now and answers nobody else.")
 
 
 @workflow("claim")
@@ -97,8 +99,7 @@ def _record(ctx: Context, connection: Connection, owner_id: str, username: str |
         if not connections.claim(db, connection.id, owner_id, username, now):
             return False
         instance = db.get_one(Instance, connection.instance_id)
-        whom = f"@{username}" if username else "its owner"
-        states.note(db, instance.id, now, "claimed", f"{connection.channel}: now serves {whom} and nobody else.")
+        states.note(db, instance.id, now, "claimed", CLAIMED)
         audit.record(db, now, "workflow:claim", "channel.claim", connection.id, instance.account_id)
     return True
 

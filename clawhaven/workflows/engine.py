@@ -48,6 +48,7 @@ INSTANCES = "instances"
 EVENTS = "payment-events"
 NOTICES = "notices"
 CLAIMS = "claims"
+ACCOUNTS = "accounts"
 SCHEDULE = "schedule-{}"
 """Each schedule has a queue of its own: one that is slow never holds the others up."""
 
@@ -139,12 +140,25 @@ def _client(ctx: Context) -> DBOSClient:
     return _clients[ctx.db]
 
 
+def client_of(ctx: Context) -> Any:
+    """The engine's own view of its records, for runs.py; it opens transactions of its own."""
+    return _client(ctx)
+
+
 def enqueue(
-    db: Session, ctx: Context, name: str, workflow_id: str, *args: Any, queue: str, partition: str | None = None
+    db: Session,
+    ctx: Context,
+    name: str,
+    workflow_id: str,
+    *args: Any,
+    queue: str,
+    partition: str | None = None,
+    after_seconds: float | None = None,
 ) -> None:
     """Ask for a workflow in the caller's transaction: it exists if and only if the caller's rows do.
 
-    The same `workflow_id` again is the same run, and changes nothing.
+    The same `workflow_id` again is the same run, and changes nothing. `after_seconds`: it begins then, and holds none
+    of its queue's places until then, as one that sleeps would.
     """
     options: Any = {
         "workflow_name": name,
@@ -154,6 +168,8 @@ def enqueue(
     }
     if partition is not None:
         options["queue_partition_key"] = partition
+    if after_seconds is not None:
+        options["delay_seconds"] = after_seconds
     _client(ctx).enqueue_in_transaction(db, options, *args)
 
 
@@ -195,6 +211,7 @@ class Engine:
         DBOS.register_queue(INSTANCES, partition_concurrency=1, worker_concurrency=32, polling_interval_sec=0.2)
         DBOS.register_queue(EVENTS, partition_concurrency=1, worker_concurrency=8, polling_interval_sec=0.2)
         DBOS.register_queue(NOTICES, worker_concurrency=4, polling_interval_sec=0.5)
+        DBOS.register_queue(ACCOUNTS, partition_concurrency=1, worker_concurrency=16, polling_interval_sec=0.5)
         DBOS.register_queue(CLAIMS, partition_concurrency=1, worker_concurrency=64, polling_interval_sec=1.0)
         self._reap()
         for target in (self._keep_lease, self._keep_reaping):

@@ -15,6 +15,7 @@ from clawhaven.billing.models import InboxEvent
 from clawhaven.context import Context
 from clawhaven.core.logs import get_logger
 from clawhaven.core.metrics import Counts, Series
+from clawhaven.instances import backups
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.metering.limits import IS_OPEN
@@ -38,6 +39,8 @@ CALLS = Series("clawhaven_calls_open", "Model calls under way.", "gauge")
 NOTICES = Series("clawhaven_notices", "Letters by state: pending ones wait to be sent.", "gauge", ("state",))
 NOTICE_AGE = Series("clawhaven_notice_oldest_seconds", "Age of the oldest letter that waits.", "gauge")
 EVENTS = Series("clawhaven_payment_events", "Payment events by vendor and state.", "gauge", ("provider", "state"))
+BACKUPS = Series("clawhaven_backups", "Backups of assistants by state.", "gauge", ("state",))
+BACKUP_BYTES = Series("clawhaven_backups_bytes", "What all backups together take.", "gauge")
 EVENT_AGE = Series("clawhaven_payment_event_oldest_seconds", "Age of the oldest event that is not applied.", "gauge")
 
 SERIES = (
@@ -54,6 +57,8 @@ SERIES = (
     NOTICE_AGE,
     EVENTS,
     EVENT_AGE,
+    BACKUPS,
+    BACKUP_BYTES,
 )
 
 
@@ -98,6 +103,9 @@ def _read(db: Session, ctx: Context, counts: Counts) -> None:
         counts.add(EVENTS, (provider, state), number)
     waiting = db.scalar(select(func.min(event.received_at)).where(event.state == "received"))
     counts.add(EVENT_AGE, (), _age(waiting, now))
+    for state, number in sorted(backups.count_states(db).items()):
+        counts.add(BACKUPS, (state,), number)
+    counts.add(BACKUP_BYTES, (), backups.sum_bytes(db))
 
 
 def _with(found: Iterable[str], known: tuple[str, ...]) -> list[str]:

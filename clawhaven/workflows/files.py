@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clawhaven.context import Context
-from clawhaven.instances import config, connections, workspace
+from clawhaven.instances import config, connections, equipment, servers, skillset, workspace
 from clawhaven.instances.drafts import GATEWAY_PURPOSE, PROXY_KEY_PURPOSE
+from clawhaven.instances.equipment import Equipment
 from clawhaven.instances.models import Connection, Instance
+from clawhaven.instances.skills import Skill
+from clawhaven.instances.skillset import Choice
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.gateway import GatewayAddress
 from clawhaven.ports.runtime import File, Layout, Placement
+from clawhaven.workflows import toolservers
 
 CONFIG = "state/openclaw.json"
 SECRETS = "secrets/secrets.json"
@@ -43,7 +47,8 @@ def render_config(ctx: Context, instance: Instance, channels: Sequence[Connectio
     price = ctx.prices.find(instance.model, ctx.clock.now())
     if price is None:
         raise ProviderError(f"the model {instance.model} has no price", permanent=True, code="config_invalid")
-    return config.build_config(
+    equipped = _equip(ctx, instance, layout.state_dir)
+    text = config.build_config(
         layout,
         name=instance.name,
         instance_id=instance.id,
@@ -54,12 +59,16 @@ def render_config(ctx: Context, instance: Instance, channels: Sequence[Connectio
         origins=[ctx.settings.base_url],
         channels={channel.channel: _section(ctx, channel)[0] for channel in channels if channel.owner_external_id},
         owners=[f"{channel.channel}:{channel.owner_external_id}" for channel in channels if channel.owner_external_id],
+        tools=equipped.tools,
+        skills=equipped.bundled,
+        extra=equipped.extra,
     )
+    return toolservers.join(ctx, instance, layout, text)
 
 
 def render_secrets(ctx: Context, instance: Instance, channels: Sequence[Connection]) -> str:
-    """`secrets.json`: the gateway's token, its key for our proxy, and its bots' tokens."""
-    channel_secrets: dict[str, str] = {}
+    """`secrets.json`: the gateway's token, its key for our proxy, its bots' tokens, and the keys of its skills."""
+    channel_secrets = dict(_equip(ctx, instance).secrets)
     for channel in channels:
         channel_secrets.update(_section(ctx, channel)[1])
     return config.build_secrets(
@@ -81,6 +90,8 @@ def render_all(ctx: Context, instance: Instance, channels: Sequence[Connection],
     return [
         File(CONFIG, render_config(ctx, instance, channels, layout)),
         File(SECRETS, render_secrets(ctx, instance, channels)),
+        *_render_skills(ctx, instance),
+        *toolservers.render(ctx, instance),
         *render_workspace(ctx, instance),
     ]
 
@@ -94,6 +105,7 @@ def check_config(ctx: Context, instance: Instance, text: str) -> None:
     tree = json.loads(text)
     tree["gateway"]["port"] = SHAPE_PORT
     tree["agents"]["entries"]["main"]["identity"]["name"] = SHAPE_NAME
+    servers.without_headers(tree)
     problems = ctx.runtime(instance.runtime).validate(json.dumps(tree, indent=2).replace(instance.id, SHAPE_ID))
     if problems:
         raise ProviderError("; ".join(problems)[:500], permanent=True, code="config_invalid")
@@ -112,8 +124,8 @@ def render_rehearsal(ctx: Context, runtime: str, model: str, layout: Layout) -> 
     return [File(CONFIG, render_config(ctx, _stand_in(runtime, model), [], layout)), File(SECRETS, made_up)]
 
 
-def apply_config(ctx: Context, instance_id: str, *, with_workspace: bool = False) -> None:
-    """Bring a living instance's files up to date, keeping what the gateway itself has added to its config."""
+def apply_config(ctx: Context, instance_id: str) -> None:
+    """Bring a living instance's settings up to date, keeping what the gateway itself has added to its config."""
     instance, channels = load(ctx, instance_id)
     runtime = ctx.runtime(instance.runtime)
     placement = instance.placement
@@ -121,10 +133,12 @@ def apply_config(ctx: Context, instance_id: str, *, with_workspace: bool = False
         raise ProviderError("the assistant has no place yet", permanent=True, code="not_placed")
     layout = runtime.layout(instance.id, port_of(placement))
     current = runtime.read(placement, CONFIG) or "{}"
-    merged = config.merge_config(current, render_config(ctx, instance, channels, layout))
+    merged = config.merge_config(servers.remove(current), render_config(ctx, instance, channels, layout))
     check_config(ctx, instance, merged)
-    files = [File(SECRETS, render_secrets(ctx, instance, channels)), File(CONFIG, merged)]
-    runtime.apply(placement, [*files, *(render_workspace(ctx, instance) if with_workspace else [])])
+    secrets_file = File(SECRETS, render_secrets(ctx, instance, channels))
+    # The configuration last: what it speaks of is there when the gateway reads it.
+    before = [secrets_file, *_render_skills(ctx, instance), *toolservers.render(ctx, instance)]
+    runtime.apply(placement, [*before, File(CONFIG, merged), *toolservers.empty(ctx, instance, current)])
 
 
 def address_at(ctx: Context, instance: Instance, url: str) -> GatewayAddress:
@@ -149,6 +163,35 @@ def port_of(placement: Placement) -> int:
 
 def _stand_in(runtime: str, model: str) -> Instance:
     return Instance(id=SHAPE_ID, name=SHAPE_NAME, model=model, runtime=runtime)
+
+
+def skills_of(ctx: Context, instance: Instance) -> list[Skill]:
+    """The skills that it really has: wanted, offered here, with their key, and with what they need."""
+    with ctx.db.read() as db:
+        choices = skillset.choices_of(db, instance.id)
+    return _working(ctx, instance, choices)
+
+
+def _working(ctx: Context, instance: Instance, choices: Mapping[str, Choice]) -> list[Skill]:
+    return equipment.working(ctx.skills, choices, instance.plan, instance.runtime, ctx.skill_vendors)
+
+
+def _equip(ctx: Context, instance: Instance, state_dir: str = "") -> Equipment:
+    with ctx.db.read() as db:
+        choices = skillset.choices_of(db, instance.id)
+    on = _working(ctx, instance, choices)
+    vendors = {
+        skill.id: ctx.skill_vendors[skill.vendor].config(
+            skillset.open_key(choices[skill.id], ctx.keys), SECRETS_PROVIDER
+        )
+        for skill in on
+        if skill.vendor
+    }
+    return equipment.equip(ctx.skills, on, vendors, state_dir)
+
+
+def _render_skills(ctx: Context, instance: Instance) -> list[File]:
+    return [File(path, text) for path, text in _equip(ctx, instance).files.items()]
 
 
 def _section(ctx: Context, connection: Connection) -> tuple[dict[str, Any], dict[str, str]]:

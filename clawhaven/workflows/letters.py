@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from clawhaven.accounts import signup
 from clawhaven.context import Context
+from clawhaven.core.languages import speaking
 from clawhaven.notices import outbox
 from clawhaven.notices.kinds import Letter
 from clawhaven.workflows import engine
@@ -13,14 +14,29 @@ from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 
 def post(db: Session, ctx: Context, key: str, letter: Letter, account_id: str) -> None:
-    """Write a letter to an account's owner and ask for its delivery, in the caller's transaction."""
+    """Write a letter to an account's owner, in their language, and ask for its delivery; in the caller's transaction.
+
+    Nobody writes to the owner of a deleted account; its last letter is deletion.py's.
+    """
     owner = signup.owner_of(db, account_id)
-    post_to(db, ctx, key, letter, owner.user.email, account_id)
+    if owner.user.deleted_at is not None:
+        return
+    post_to(db, ctx, key, letter, owner.user.email, account_id, language=owner.user.language)
 
 
-def post_to(db: Session, ctx: Context, key: str, letter: Letter, recipient: str, account_id: str | None = None) -> None:
-    """The same for an address without an account."""
-    notice_id = outbox.write(db, key, letter, recipient, ctx.keys, ctx.clock.now(), account_id)
+def post_to(
+    db: Session,
+    ctx: Context,
+    key: str,
+    letter: Letter,
+    recipient: str,
+    account_id: str | None = None,
+    *,
+    language: str | None = None,
+) -> None:
+    """The same for an address without an account; without a language in English, as the operator is written to."""
+    with speaking(language):
+        notice_id = outbox.write(db, key, letter, recipient, ctx.keys, ctx.clock.now(), account_id)
     if notice_id is not None:
         enqueue(db, ctx, "deliver", f"deliver:{notice_id}", notice_id, queue=engine.NOTICES)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy.orm import Session
 
 from clawhaven.billing import checkouts, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
+from clawhaven.billing.models import Subscription
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.errors import Conflict, IllegalMove, RateLimited
-from clawhaven.instances import connections, operations, states
+from clawhaven.instances import backups, connections, operations, skillset, states, versions
 from clawhaven.instances import placement as places
 from clawhaven.instances.models import Instance, Operation
 from clawhaven.instances.states import Reason, State
+from clawhaven.integrations import attachments
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import access, boot, engine, files, letters, listening, progress
+from clawhaven.workflows import access, boot, editing, engine, files, letters, listening, progress
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 WORKSPACE_FIELDS = frozenset({"assistant_name", "name", "persona", "custom_instructions", "instructions"})
@@ -72,15 +76,27 @@ def ask_restart(db: Session, ctx: Context, instance_id: str, actor: str) -> Oper
     return _ask(db, ctx, instance_id, "restart")
 
 
-def ask_configure(db: Session, ctx: Context, instance_id: str, actor: str, changed: list[str]) -> Operation | None:
-    """Bring the gateway up to date with the row; None when it has no place yet (it starts with the new values)."""
+def ask_configure(
+    db: Session,
+    ctx: Context,
+    instance_id: str,
+    actor: str,
+    changed: list[str],
+    *,
+    files: Mapping[str, str] | None = None,
+) -> Operation | None:
+    """Bring the gateway up to date with the row; None when it has no place yet (it starts with the new values).
+
+    `files`: the workspace files that are to be made anew, with the digest of what stands in each of them now.
+    """
     instance = locked(db, instance_id)
     audit.record(db, ctx.clock.now(), actor, "instance.configure", instance_id, instance.account_id, changed=changed)
     if instance.state == State.DELETED:
         raise IllegalMove("The assistant is deleted.", state=instance.state)
     if instance.state not in (State.PROVISIONING, State.ACTIVE, State.SUSPENDED):
         return None
-    return _ask(db, ctx, instance_id, "configure", bool(WORKSPACE_FIELDS.intersection(changed)))
+    anew = bool(WORKSPACE_FIELDS.intersection(changed)) if files is None else dict(files)
+    return _ask(db, ctx, instance_id, "configure", anew)
 
 
 def ask_delete(db: Session, ctx: Context, instance_id: str, actor: str) -> Operation:
@@ -145,7 +161,7 @@ def restart(instance_id: str, operation_id: str) -> str:
 
 
 @workflow("configure")
-def configure(instance_id: str, operation_id: str, with_workspace: bool) -> str:
+def configure(instance_id: str, operation_id: str, with_workspace: editing.Anew) -> str:
     """Write the files; the gateway reloads them by itself."""
     try:
         if write_changes(instance_id, operation_id, with_workspace):
@@ -193,19 +209,24 @@ def open_gateway(instance_id: str, operation_id: str) -> bool:
         boot.wait_for_slot(ctx, instance_id)
         files.apply_config(ctx, instance_id)
         if instance.placement is not None:
-            ctx.runtime(instance.runtime).start(instance.placement)
+            boot.start(ctx, instance, instance.placement)
     return True
 
 
 @step("see_ready", attempts=1)
-def see_ready(instance_id: str, operation_id: str) -> None:
-    """Started and authenticated. One that was stopped meanwhile has nothing to show."""
+def see_ready(instance_id: str, operation_id: str, must_be_seen: bool = False) -> None:
+    """Started and authenticated. One that was paused meanwhile has nothing to show.
+
+    Where it `must_be_seen`, that is the failure `suspended`.
+    """
     ctx = engine.context()
     instance, _ = files.load(ctx, instance_id)
     if not instance.suspended_for:
         with progress.shown(ctx, operation_id, "wait_ready"):
             boot.wait_ready(ctx, instance_id)
     boot.release_slot(ctx, instance_id)
+    if instance.suspended_for and must_be_seen:
+        raise boot.paused_meanwhile()
 
 
 @step("see_channels", attempts=1)
@@ -258,14 +279,16 @@ def stop_again(instance_id: str) -> None:
 
 
 @step("write_changes")
-def write_changes(instance_id: str, operation_id: str, with_workspace: bool) -> bool:
+def write_changes(instance_id: str, operation_id: str, with_workspace: editing.Anew) -> bool:
     """Config and secrets; the persona's files only when the words they are made of changed. False: nothing to write."""
     ctx = engine.context()
     instance, _ = files.load(ctx, instance_id)
     if instance.state not in (State.ACTIVE, State.SUSPENDED):
         return False
     with progress.shown(ctx, operation_id, "write_files"):
-        files.apply_config(ctx, instance_id, with_workspace=with_workspace)
+        files.apply_config(ctx, instance_id)
+        if with_workspace:
+            editing.write_anew(ctx, instance, with_workspace)
     return True
 
 
@@ -280,7 +303,7 @@ def end_subscription(instance_id: str, operation_id: str) -> None:
             ids = subscriptions.covered(db, subscription.id) if subscription is not None else []
             is_last = all(db.get_one(Instance, one).deletion_asked_at is not None for one in ids)
         if subscription is not None and subscription.state != "canceled" and is_last:
-            ctx.payment(subscription.provider).cancel(subscription.reference, at_period_end=False)
+            end_agreement(ctx, subscription)
         with ctx.db.tx() as db:
             checkout = checkouts.of_instance(db, instance_id)
             if checkout is not None and checkout.state == CheckoutState.OPEN:
@@ -289,11 +312,12 @@ def end_subscription(instance_id: str, operation_id: str) -> None:
 
 @step("remove_gateway", attempts=5, wait_seconds=2)
 def remove_gateway(instance_id: str, operation_id: str) -> None:
-    """Gateway, files, network: gone is success."""
+    """Gateway, files, network, and every backup: gone is success."""
     ctx = engine.context()
     with progress.shown(ctx, operation_id, "remove_gateway"):
         instance, _ = files.load(ctx, instance_id)
         ctx.runtime(instance.runtime).destroy(instance.placement, instance_id)
+        ctx.vault.remove_all(instance_id)
 
 
 @step("forget")
@@ -303,6 +327,10 @@ def forget(instance_id: str, operation_id: str) -> None:
     now = ctx.clock.now()
     with progress.shown(ctx, operation_id, "forget"), ctx.db.tx() as db:
         connections.disconnect(db, instance_id)
+        versions.forget(db, instance_id)
+        backups.forget(db, instance_id)
+        skillset.drop(db, [instance_id])
+        attachments.forget(db, instance_id)
         places.release_port(db, instance_id)
         places.release_boot_slot(db, instance_id)
         access.revoke(db, instance_id)
@@ -317,12 +345,34 @@ def finish(operation_id: str, code: str | None = None) -> None:
     progress.finish(engine.context(), operation_id, code)
 
 
+def end_agreement(ctx: Context, subscription: Subscription) -> bool:
+    """End it at its vendor now. False: the vendor does not know it, so it has ended, here too."""
+    try:
+        ctx.payment(subscription.provider).cancel(subscription.reference, at_period_end=False)
+    except ProviderError as error:
+        if error.code != "unknown_subscription":
+            raise
+        with ctx.db.tx() as db:
+            if subscriptions.MACHINE.move(db, subscription.id, subscriptions.SubscriptionState.CANCELED):
+                actor, known = f"provider:{subscription.provider}", (subscription.id, subscription.account_id)
+                audit.record(db, ctx.clock.now(), actor, "subscription.unknown", *known)
+                text = (
+                    f"{subscription.provider} does not know the subscription {subscription.reference} (account"
+                    f" {subscription.account_id}) that was to end, so it counts as ended here. Where the key or the"
+                    " address of another account was set at that moment, it goes on: look, and cancel it by hand.\n"
+                )
+                letter = kinds.alert(f"A subscription is unknown to {subscription.provider}", text)
+                letters.post_to(db, ctx, f"unknown:{subscription.id}", letter, ctx.settings.support_address)
+        return False
+    return True
+
+
 def locked(db: Session, instance_id: str) -> Instance:
     """The row as it is now, held until the transaction ends: what is decided from it stays true."""
     return db.get_one(Instance, instance_id, with_for_update=True, populate_existing=True)
 
 
-def _ask(db: Session, ctx: Context, instance_id: str, kind: str, *more: bool) -> Operation:
+def _ask(db: Session, ctx: Context, instance_id: str, kind: str, *more: editing.Anew) -> Operation:
     waiting = operations.queued(db, instance_id)
     same = next((one for one in waiting if one.kind == kind == "restart"), None)
     if same is not None:

@@ -6,9 +6,11 @@ counts as a cost when it is given and comes back when it expires: what it pays f
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -17,6 +19,7 @@ from clawhaven.accounts import directory
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Receipt
 from clawhaven.context import Context
+from clawhaven.core.db import Database
 from clawhaven.core.money import format_usd
 from clawhaven.instances.models import Instance, InstanceEvent
 from clawhaven.ledger.models import LedgerAccount, LedgerEntry, LedgerPosting
@@ -27,13 +30,21 @@ from clawhaven.workflows.access import WALLET
 CREDITS = ("included_credit", "coupon", "credit", "credit_expired", "correction")
 """Kinds of ledger entries that give credit, or take it back."""
 
+LARGE = 200
+"""From so many customers on a report is kept for a while."""
+
+KEPT = timedelta(minutes=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Margin:
     """One customer's month, or (account_id empty) everybody's. All amounts in micro-dollars.
 
-    `fees_unknown`: payments whose vendor does not tell what it kept; they count as free of fees.
-    `topups_micros` are deposits, not revenue. `model_micros` is the list price of all calls but those with own keys.
+    `fees_estimated_micros`: the part of `fees_micros` that is by a vendor's price list. `fees_unknown`: payments of a
+    vendor that tells neither; they count as free of fees.
+    `uncovered_micros`: usage that neither hold nor wallet covered and nobody paid for, at the customer's price; what it
+    cost the operator is in `model_micros`, the list price of all calls but those with own keys. `topups_micros` are
+    deposits, not revenue.
     """
 
     account_id: str
@@ -42,11 +53,13 @@ class Margin:
     usage_micros: int = 0
     refunded_micros: int = 0
     fees_micros: int = 0
+    fees_estimated_micros: int = 0
     fees_unknown: int = 0
     model_micros: int = 0
     server_micros: int = 0
     credits_micros: int = 0
     topups_micros: int = 0
+    uncovered_micros: int = 0
 
     @property
     def revenue_micros(self) -> int:
@@ -96,6 +109,34 @@ class Report:
     until: datetime
     lines: list[Margin]
     total: Margin
+    made_at: datetime
+
+
+class Lately:
+    """Reports of large installations, kept for a minute: each reads every call of its month. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._kept = WeakKeyDictionary[Database, dict[str, Report]]()
+        self._mutex = threading.Lock()
+
+    def report(self, ctx: Context, month: str = "") -> Report:
+        """`report`, perhaps as it was up to a minute ago (`made_at`). Raises Invalid."""
+        now = ctx.clock.now()
+        with self._mutex:
+            found = self._kept.setdefault(ctx.db, {}).get(month)
+        if found is not None and now - KEPT < found.made_at <= now:
+            return found
+        with ctx.db.read() as db:
+            fresh = report(db, ctx, month)
+        with self._mutex:
+            if len(fresh.lines) >= LARGE:
+                self._kept[ctx.db] = {**dict(list(self._kept[ctx.db].items())[-12:]), month: fresh}
+            else:
+                self._kept[ctx.db].pop(month, None)
+        return fresh
+
+
+lately = Lately()
 
 
 def report(db: Session, ctx: Context, month: str = "") -> Report:
@@ -104,7 +145,7 @@ def report(db: Session, ctx: Context, month: str = "") -> Report:
     month = month or f"{now:%Y-%m}"
     since, until = month_of(month)
     figures: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    _add_receipts(db, figures, since, until)
+    _add_receipts(db, ctx, figures, since, until)
     _add_movements(db, figures, since, until)
     _add_usage(db, figures, since, until)
     _add_servers(db, figures, since, until, now, ctx.settings.micros("instance_cost"))
@@ -116,30 +157,36 @@ def report(db: Session, ctx: Context, month: str = "") -> Report:
         for name, value in figures[line.account_id].items():
             total[name] += value
     ranked = sorted(lines, key=lambda line: (-line.margin_micros, line.email))
-    return Report(month, since, until, ranked, Margin("", "", **total))
+    return Report(month, since, until, ranked, Margin("", "", **total), now)
 
 
 Figures = dict[str, dict[str, int]]
 
 
-def _add_receipts(db: Session, figures: Figures, since: datetime, until: datetime) -> None:
+def _add_receipts(db: Session, ctx: Context, figures: Figures, since: datetime, until: datetime) -> None:
+    is_untold = Receipt.fee_micros.is_(None) & (Receipt.amount_micros > 0)
     rows = db.execute(
         sa.select(
             Receipt.account_id,
+            Receipt.provider,
             Checkout.kind,
             sa.func.sum(Receipt.amount_micros),
             sa.func.sum(sa.func.coalesce(Receipt.fee_micros, 0)),
-            sa.func.sum(sa.case((Receipt.fee_micros.is_(None) & (Receipt.amount_micros > 0), 1), else_=0)),
+            sa.func.sum(sa.case((is_untold, 1), else_=0)),
+            sa.func.sum(sa.case((is_untold, Receipt.amount_micros), else_=0)),
         )
         .join(Checkout, Checkout.id == Receipt.checkout_id)
         .where(Receipt.created_at >= since, Receipt.created_at < until)
-        .group_by(Receipt.account_id, Checkout.kind)
+        .group_by(Receipt.account_id, Receipt.provider, Checkout.kind)
     )
-    for account_id, kind, amount, fees, unknown in rows:
+    for account_id, provider, kind, amount, fees, untold, untold_amount in rows:
         one = figures[account_id]
         one["subscription_micros" if kind == Kind.SUBSCRIPTION else "topups_micros"] += int(amount)
-        one["fees_micros"] += int(fees)
-        one["fees_unknown"] += int(unknown)
+        rate = ctx.payments[provider].fee_rate if provider in ctx.payments else None
+        estimated = rate.of(int(untold_amount), int(untold)) if rate else 0
+        one["fees_micros"] += int(fees) + estimated
+        one["fees_estimated_micros"] += estimated
+        one["fees_unknown"] += 0 if rate else int(untold)
 
 
 def _add_movements(db: Session, figures: Figures, since: datetime, until: datetime) -> None:
@@ -165,13 +212,19 @@ def _add_usage(db: Session, figures: Figures, since: datetime, until: datetime) 
     row = UsageRow
     charged = sa.case((row.plan_mode == PlanMode.METERED.value, row.price_micros), else_=0)
     rows = db.execute(
-        sa.select(row.account_id, sa.func.sum(charged), sa.func.sum(row.provider_cost_micros))
+        sa.select(
+            row.account_id,
+            sa.func.sum(charged),
+            sa.func.sum(row.provider_cost_micros),
+            sa.func.sum(row.uncovered_micros),
+        )
         .where(row.started_at >= since, row.started_at < until, row.state != CallState.ABANDONED.value)
         .group_by(row.account_id)
     )
-    for account_id, price, cost in rows:
+    for account_id, price, cost, uncovered in rows:
         figures[account_id]["usage_micros"] += int(price or 0)
         figures[account_id]["model_micros"] += int(cost or 0)
+        figures[account_id]["uncovered_micros"] += int(uncovered or 0)
 
 
 def _add_servers(

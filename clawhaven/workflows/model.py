@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core.errors import Invalid
 from clawhaven.instances.models import Instance
 from clawhaven.metering import grants
 from clawhaven.metering.models import PlanMode
 from clawhaven.metering.prices import Price, name_models
-from clawhaven.workflows import ownkey
+from clawhaven.workflows import checkout, ownkey
 
 WHOLE = 100
 """A markup of 100 per cent leaves a price as it is."""
@@ -38,8 +40,20 @@ class Offer:
 
 def list_offers(db: Session, ctx: Context, instance: Instance) -> list[Offer]:
     """The models this assistant can be set to, a vendor after the other, in the price table's order."""
-    markup = _markup_percent(db, ctx, instance)
-    found = _usable(db, ctx, instance)
+    return _offers(ctx, _usable(db, ctx, instance), _markup_percent(db, ctx, instance), instance.model)
+
+
+def list_plan_offers(ctx: Context, plan: Plan, chosen: str = "", key_vendor: str | None = None) -> list[Offer]:
+    """The models that an assistant on this plan can be set to, before there is one; `key_vendor`: of the own key."""
+    if plan.access == PlanMode.OWN_KEY:
+        vendors, markup = {key_vendor} if key_vendor else set(ctx.upstreams), WHOLE
+    else:
+        vendors = {name for name in ctx.upstreams if checkout.is_usable(ctx, name)}
+        markup = plan.markup_percent or ctx.settings.model_markup_percent
+    return _offers(ctx, _writing(ctx, vendors), markup, chosen)
+
+
+def _offers(ctx: Context, found: Sequence[Price], markup: int, chosen: str) -> list[Offer]:
     return [
         Offer(
             price.model,
@@ -49,7 +63,7 @@ def list_offers(db: Session, ctx: Context, instance: Instance) -> list[Offer]:
             _charged(price.rates.output, markup),
             _charged(price.rates.cache_read, markup),
             price.context_window,
-            price.model == instance.model,
+            price.model == chosen,
         )
         for vendor in ctx.upstreams
         for price in found
@@ -82,13 +96,14 @@ def _usable(db: Session, ctx: Context, instance: Instance) -> list[Price]:
     """Models that write, of vendors that can be used, and that the grant does not leave out."""
     vendors, grant = ownkey.model_vendors(db, ctx, instance), grants.grant_of(db, instance.id)
     allowed = grant.models if grant is not None else None
+    return [price for price in _writing(ctx, vendors) if allowed is None or price.model in allowed]
+
+
+def _writing(ctx: Context, vendors: set[str]) -> list[Price]:
     return [
         price
         for price in ctx.prices.current(ctx.clock.now())
-        if price.upstream in vendors
-        and price.max_output_tokens > 0
-        and price.rates.audio_output is None
-        and (allowed is None or price.model in allowed)
+        if price.upstream in vendors and price.max_output_tokens > 0 and price.rates.audio_output is None
     ]
 
 

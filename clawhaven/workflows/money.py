@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from clawhaven.billing import checkouts, subscriptions
+from clawhaven.billing import checkouts, comparisons, subscriptions
 from clawhaven.billing import dunning as episodes
 from clawhaven.billing.models import InboxEvent, Refund, Subscription
 from clawhaven.context import Context
@@ -48,13 +48,20 @@ LOOKS: tuple[Callable[[Context], list[Difference]], ...] = (*vendors.LOOKS, *boo
 
 def look_over(ctx: Context) -> list[Difference]:
     """Every difference, explained; nothing is changed. A look that breaks hides no other."""
-    found: list[Difference] = []
-    for look in LOOKS:
-        try:
-            found += look(ctx)
-        except Exception:
-            log.exception("a look at the money broke", look=look.__name__)
-            found.append(Difference(look.__name__, "this look broke", "none; see the log"))
+    return without_echo([one for look in LOOKS for one in look_once(ctx, look)])
+
+
+def look_once(ctx: Context, look: Callable[[Context], list[Difference]]) -> list[Difference]:
+    """What one look finds; that it broke is a difference, too."""
+    try:
+        return look(ctx)
+    except Exception:
+        log.exception("a look at the money broke", look=look.__name__)
+        return [Difference(look.__name__, "this look broke", "none; see the log")]
+
+
+def without_echo(found: Sequence[Difference]) -> list[Difference]:
+    """What all looks found, in order."""
     # A vendor that is away is one line, however many looks met it.
     away = {one.subject: one for one in reversed(found) if one.repair == vendors.AWAY}
     return [one for one in found if one.repair != vendors.AWAY or one is away[one.subject]]
@@ -139,7 +146,12 @@ def watch_money(scheduled_at: datetime, context: Any) -> None:
 def compare_money() -> list[dict[str, str]]:
     """One round; what was found and done, in the log and as the step's result."""
     ctx = engine.context()
+    with ctx.db.tx() as db:
+        kept = comparisons.begin(db, ACTOR, ctx.clock.now(), is_repair=True)
     done = repair(ctx, look_over(ctx))
+    if kept is not None:
+        with ctx.db.tx() as db:
+            comparisons.finish(db, kept.id, [dataclasses.asdict(one) for one in done], ctx.clock.now())
     for one in done:
         log.warning("difference in the money", subject=one.subject, problem=one.problem, repair=one.repair)
     report(ctx, [one for one in done if not one.is_safe])

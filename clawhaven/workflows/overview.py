@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from clawhaven import ledger
-from clawhaven.accounts import directory
+from clawhaven.accounts import directory, erasure
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import credits, refunds, subscriptions
+from clawhaven.billing import wallet as wallets
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, CreditGrant, Dunning, InboxEvent, Receipt, Refund, Subscription, Wallet
 from clawhaven.context import Context
@@ -50,10 +51,15 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """One account with all that its money touches. Lists are newest first; `trouble` is by subscription."""
+    """One account with all that its money touches. Lists are newest first; `trouble` is by subscription.
+
+    `disputed_micros`: the part of what the balance holds that is set aside for open disputes.
+    """
 
     owner: Owner
+    is_being_deleted: bool
     balance: Balance | None
+    disputed_micros: int
     wallet: Wallet | None
     subscriptions: list[Subscription]
     trouble: dict[str, Dunning]
@@ -98,7 +104,9 @@ def customer(db: Session, ctx: Context, account_id: str, cursor: str | None = No
     notices = select(Notice).where(Notice.account_id == account_id)
     return Customer(
         owner=owner,
+        is_being_deleted=owner.account.deleted_at is not None and erasure.is_under_way(db, account_id),
         balance=wallet_balance(db, account_id),
+        disputed_micros=disputed_part(db, account_id),
         wallet=db.get(Wallet, account_id),
         subscriptions=subscriptions.of_account(db, account_id),
         trouble={one.subscription_id: one for one in db.scalars(trouble)},
@@ -106,7 +114,7 @@ def customer(db: Session, ctx: Context, account_id: str, cursor: str | None = No
         refunds=list(db.scalars(given_back.order_by(Refund.created_at.desc(), Refund.id).limit(RECENT))),
         credits=credits.of_account(db, account_id)[:RECENT],
         movements=ledger.list_entries(db, account_id, cursor, RECENT),
-        instances=list(db.scalars(instances.order_by(Instance.created_at.desc(), Instance.id))),
+        instances=list(db.scalars(instances.order_by(Instance.created_at.desc(), Instance.id).limit(RECENT))),
         notices=list(db.scalars(notices.order_by(Notice.created_at.desc(), Notice.id).limit(RECENT))),
     )
 
@@ -114,14 +122,18 @@ def customer(db: Session, ctx: Context, account_id: str, cursor: str | None = No
 def business(db: Session, ctx: Context) -> Business:
     """The whole on one page: counts, this month's margin, open trouble, events that wait, alerts."""
     now = ctx.clock.now()
-    report = margin.report(db, ctx)
+    report = margin.lately.report(ctx)
     trouble = list(
         db.scalars(
             select(Dunning).where(Dunning.ended_at.is_(None)).order_by(Dunning.suspend_at, Dunning.id).limit(RECENT)
         )
     )
     emails = directory.emails_of(db, {one.account_id for one in trouble})
-    alerts = select(Notice).where(Notice.kind == "alert").order_by(Notice.created_at.desc(), Notice.id)
+    alerts = (
+        select(Notice)
+        .where(Notice.kind == "alert", Notice.closed_at.is_(None))
+        .order_by(Notice.created_at.desc(), Notice.id)
+    )
     return Business(
         accounts=directory.count(db),
         instances=_counts(db, Instance.state),
@@ -143,12 +155,15 @@ def _payments(db: Session, ctx: Context, account_id: str) -> list[Payment]:
     booked = select(LedgerEntry.idem_key, LedgerEntry.note)
     booked = booked.where(LedgerEntry.idem_key.in_([_key(receipt) for receipt, _ in found]))
     notes = dict(db.execute(booked).tuples().all())
+    asked = refunds.asked(db, account_id)
     return [
         Payment(
             receipt,
             checkout.kind,
             TITLES.get(checkout.kind) or notes.get(_key(receipt)) or _plan_name(ctx, checkout.plan),
-            0 if receipt.dispute in TAKEN else refunds.left_of(db, receipt),
+            0
+            if receipt.dispute in TAKEN
+            else max(0, receipt.amount_micros - receipt.refunded_micros - asked.get(receipt.id, 0)),
         )
         for receipt, checkout in found
     ]
@@ -166,6 +181,11 @@ def wallet_balance(db: Session, account_id: str) -> Balance | None:
     """An account's prepaid balance; None where it never had one."""
     wallet_id = ledger.account_of(db, WALLET, account_id)
     return ledger.balance(db, wallet_id) if wallet_id else None
+
+
+def disputed_part(db: Session, account_id: str) -> int:
+    """What is set aside of it for open disputes, in micro-dollars."""
+    return wallets.set_aside(db, account_id).get(account_id, 0)
 
 
 def list_events(db: Session, state: str | None = None, cursor: str | None = None, limit: int = 50) -> EventPage:

@@ -28,26 +28,42 @@ def put(ctx: Context, instance_id: str, api_key: str, vendor: str, actor: str) -
     Raises Invalid (with the field), Conflict `not_own_key` on another kind of plan, IllegalMove once deleted,
     RateLimited, Unavailable when the vendor cannot be asked; then nothing has changed.
     """
+    _vendor_of(ctx, api_key.strip(), vendor.strip())
+    with ctx.db.read() as db:
+        instance = db.get_one(Instance, instance_id)
+    _refuse_unfit(ctx, instance)
+    key, name = try_out(ctx, instance.account_id, api_key, vendor)
+    with ctx.db.tx() as db:
+        instance = lifecycle.locked(db, instance_id)
+        _refuse_unfit(ctx, instance)
+        before = instance.model
+        kept = keep(db, ctx, instance, name, key, actor)
+        if instance.model != before:
+            lifecycle.ask_configure(db, ctx, instance_id, actor, ["model"])
+        return kept
+
+
+def try_out(ctx: Context, account_id: str, api_key: str, vendor: str) -> tuple[str, str]:
+    """Ask a key's vendor whether it takes it; returns the key, stripped, and the vendor. Raises as `put`."""
     key = api_key.strip()
     name = _vendor_of(ctx, key, vendor.strip())
     with ctx.db.tx() as db:
-        instance = lifecycle.locked(db, instance_id)
-        _refuse_unfit(ctx, instance)
-        ratelimit.hit(db, f"own-key:{instance.account_id}", TESTS_PER_MINUTE, 60, ctx.clock.now())
+        ratelimit.hit(db, f"own-key:{account_id}", TESTS_PER_MINUTE, 60, ctx.clock.now())
     _test(ctx.upstreams[name], key)
+    return key, name
+
+
+def keep(db: Session, ctx: Context, instance: Instance, vendor: str, api_key: str, actor: str) -> OwnKey:
+    """Seal a tested key for an assistant, and set it to a model of the key's vendor where it has another's."""
     now = ctx.clock.now()
-    with ctx.db.tx() as db:
-        instance = lifecycle.locked(db, instance_id)
-        _refuse_unfit(ctx, instance)
-        kept = ownkeys.put(db, instance_id, name, key, ctx.keys, now)
-        grants.set_own_key(db, instance_id, kept.upstream, kept.sealed, now=now)
-        audit.record(db, now, actor, "instance.own_key.set", instance_id, instance.account_id, vendor=name)
-        price = ctx.prices.find(instance.model, now)
-        if price is None or price.upstream != name:
-            instance.model = _first_model(ctx, name)
-            db.flush()
-            lifecycle.ask_configure(db, ctx, instance_id, actor, ["model"])
-        return kept
+    kept = ownkeys.put(db, instance.id, vendor, api_key, ctx.keys, now)
+    grants.set_own_key(db, instance.id, kept.upstream, kept.sealed, now=now)
+    audit.record(db, now, actor, "instance.own_key.set", instance.id, instance.account_id, vendor=vendor)
+    price = ctx.prices.find(instance.model, now)
+    if price is None or price.upstream != vendor:
+        instance.model = first_model(ctx, vendor)
+        db.flush()
+    return kept
 
 
 def remove(db: Session, ctx: Context, instance_id: str, actor: str) -> bool:
@@ -131,7 +147,7 @@ def _refuse_unfit(ctx: Context, instance: Instance) -> None:
         )
 
 
-def _first_model(ctx: Context, vendor: str) -> str:
+def first_model(ctx: Context, vendor: str) -> str:
     """The operator's choice where it is this vendor's, else the first preferred model of the vendor, else any."""
     now = ctx.clock.now()
     table = ctx.prices

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import signup
 from clawhaven.billing import checkouts, inbox, refunds, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.models import Checkout, InboxEvent
@@ -19,14 +20,26 @@ from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
-from clawhaven.ports.payments import BadSignature, Capability, PaymentKind
-from clawhaven.workflows import engine, letters, renewals, settlement
+from clawhaven.ports.payments import BadSignature, Capability, PaymentEvent, PaymentKind
+from clawhaven.workflows import alarms, engine, foreign, letters, lifecycle, renewals, settlement
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 log = get_logger("clawhaven.payments")
 
 UNKNOWN_TRIES = 5
 """An event can overtake the answer that tells us its checkout's reference; it is looked for again for some seconds."""
+
+OVERTAKING = timedelta(minutes=5)
+"""An older event overtakes nothing."""
+
+YOUNG = timedelta(minutes=2)
+"""Who opened a page so lately is still paying."""
+
+CHECKOUTS_A_ROUND = 100
+"""So many open checkouts are asked about in one round, which come every five minutes."""
+
+ON_ITS_WAY = timedelta(minutes=2)
+"""So long a vendor may take to send an event. One that is older when it is fetched from its list was never sent."""
 
 OVERLAP = timedelta(days=2)
 """An event can appear in a vendor's list later than its own time says."""
@@ -37,6 +50,12 @@ AWAY = "away: "
 LONGEST = timedelta(days=30)
 """So long vendors keep events (https://docs.stripe.com/api/events/list)."""
 
+REMEMBERED = 10_000
+"""Stored events that a process knows by heart; then it begins anew."""
+
+_stored: WeakKeyDictionary[Database, dict[tuple[str, str], bool]] = WeakKeyDictionary()
+"""(provider, event id) of what is in the database for certain."""
+
 _asked: WeakKeyDictionary[Database, dict[str, datetime]] = WeakKeyDictionary()
 """When each vendor was last asked for events by this process, and answered."""
 
@@ -44,10 +63,16 @@ _asked: WeakKeyDictionary[Database, dict[str, datetime]] = WeakKeyDictionary()
 def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Verify, store, ask for the work. Raises BadSignature. False: this event was here before.
 
-    The vendor waits for the answer: on SQLite, where a write waits for its turn, a known event costs only a read, and
-    new ones that come together share a commit.
+    The vendor waits for the answer: an event that this process has stored costs nothing. On SQLite, where a write waits
+    for its turn, any other known event costs only a read, and new ones that come together share a commit.
     """
-    event = ctx.payment(provider).parse_event(headers, body)
+    return _take(ctx, provider, ctx.payment(provider).parse_event(headers, body), body)
+
+
+def _take(ctx: Context, provider: str, event: PaymentEvent, body: bytes) -> bool:
+    stored = _stored.setdefault(ctx.db, {})
+    if (provider, event.event_id) in stored:
+        return False
     if ctx.db.is_sqlite:
         with ctx.db.read() as db:
             if inbox.is_known(db, provider, event.event_id):
@@ -59,12 +84,16 @@ def receive(ctx: Context, provider: str, headers: Mapping[str, str], body: bytes
             ask(db, ctx, row)
         return row is not None
 
-    return commit_together(ctx.db, "inbox", store)
+    is_new = commit_together(ctx.db, "inbox", store)
+    if len(stored) >= REMEMBERED:
+        stored.clear()
+    stored[provider, event.event_id] = True
+    return is_new
 
 
 def ask(db: Session, ctx: Context, row: InboxEvent, again: str = "") -> None:
     """Enqueue the work for a stored event; what concerns one checkout is applied one after the other."""
-    checkout_id = _checkout_of(db, row)
+    checkout_id = checkouts.spoken_of(db, row)
     named = row.checkout_reference or row.subscription_reference or row.payment_reference
     partition = checkout_id or named or row.id
     workflow_id = f"event:{row.provider}:{row.event_id}" + (f":{again}" if again else "")
@@ -84,13 +113,25 @@ def ask_settle(
     enqueue(db, ctx, "settle", workflow_id, *given, queue=engine.EVENTS, partition=checkout_id)
 
 
+def ask_open(ctx: Context) -> None:
+    """Ask about open checkouts, each more and more rarely: the event that one was paid may never come."""
+    now = ctx.clock.now()
+    with ctx.db.tx() as db:
+        for row in checkouts.unpaid(db, set(ctx.payments), before=now - YOUNG, now=now, limit=CHECKOUTS_A_ROUND):
+            checkouts.note_asked(db, row, now)
+            ask_settle(db, ctx, row.id, is_patient=False)
+
+
 @workflow("apply_payment")
 def apply_payment(row_id: str) -> str:
     """Find what the event speaks of, read the vendor's truth, make ours equal."""
     try:
         for attempt in range(UNKNOWN_TRIES):
             checkout_id = find_checkout(row_id)
-            if checkout_id is not None or not is_ours(row_id):
+            if checkout_id is not None:
+                break
+            if not is_ours(row_id):
+                checkout_id = find_checkout(row_id)  # its vendor's answer may have come between the two looks
                 break
             engine.sleep(1 + attempt)
         if checkout_id is None:
@@ -133,10 +174,15 @@ def expire_checkout(checkout_id: str) -> None:
 
 @step("is_ours")
 def is_ours(row_id: str) -> bool:
-    """False for a kind of event that nothing here follows from: it is not worth waiting for its checkout."""
+    """False for an event that is not worth waiting for its checkout: nothing follows from its kind, it is old, it names
+    a checkout that is not ours, or every open checkout's reference is known."""
     ctx = engine.context()
+    since = ctx.clock.now() - OVERTAKING
     with ctx.db.read() as db:
-        return db.get_one(InboxEvent, row_id).kind != PaymentKind.OTHER
+        row = db.get_one(InboxEvent, row_id)
+        if row.kind == PaymentKind.OTHER or row.checkout_key or row.vendor_created_at < since:
+            return False
+        return checkouts.is_page_missing(db, row.provider)
 
 
 @step("find_checkout")
@@ -145,23 +191,7 @@ def find_checkout(row_id: str) -> str | None:
     ctx = engine.context()
     with ctx.db.tx() as db:
         row = db.get_one(InboxEvent, row_id)
-        return _checkout_of(db, row) or _found_by_key(db, row)
-
-
-def _checkout_of(db: Session, row: InboxEvent) -> str | None:
-    if row.checkout_reference is not None:
-        found = checkouts.by_reference(db, row.provider, row.checkout_reference)
-        if found is not None:
-            return found.id
-    if row.subscription_reference is not None:
-        subscription = subscriptions.by_reference(db, row.provider, row.subscription_reference)
-        if subscription is not None:
-            return subscription.checkout_id
-    if row.payment_reference is not None:
-        receipt = checkouts.receipt_by_reference(db, row.provider, row.payment_reference)
-        if receipt is not None:
-            return receipt.checkout_id
-    return None
+        return checkouts.spoken_of(db, row) or _found_by_key(db, row)
 
 
 def _found_by_key(db: Session, row: InboxEvent) -> str | None:
@@ -196,6 +226,7 @@ def _settle(checkout_id: str) -> str:
     seen = ctx.payment(checkout.provider).fetch(checkout.reference)
     with ctx.db.tx() as db:
         outcome = settlement.equalise(db, ctx, checkouts.get(db, checkout_id), seen, asked_at)
+    foreign.give_back(ctx, checkout, seen)
     renewals.align(ctx, checkout_id)
     return outcome
 
@@ -216,8 +247,8 @@ def give_back(checkout_id: str) -> None:
                 if receipt.refunded_micros < receipt.amount_micros
             ]
     provider = ctx.payment(checkout.provider)
-    if subscription is not None and subscription.state != "canceled":
-        provider.cancel(subscription.reference, at_period_end=False)
+    if subscription is not None:
+        lifecycle.end_agreement(ctx, subscription)  # also one that ended here: what was paid just now says otherwise
     for receipt in unwanted:
         with ctx.db.read() as db:
             left = refunds.left_of(db, receipt)
@@ -226,7 +257,8 @@ def give_back(checkout_id: str) -> None:
         if Capability.REFUND in provider.capabilities:
             provider.refund(receipt.reference, left, f"give-back:{receipt.id}:{receipt.refunded_micros}")
             continue
-        text = f"{checkout.provider} cannot refund by itself: return {format_usd(left)} for {checkout.id} by hand."
+        paid = f"the payment {receipt.reference} ({checkout.id})"
+        text = f"{checkout.provider} cannot refund by itself: return {format_usd(left)} of {paid} by hand."
         with ctx.db.tx() as db:
             letter = kinds.alert("A refund is waiting for you", text)
             letters.post_to(db, ctx, f"refund:{receipt.id}", letter, ctx.settings.support_address)
@@ -237,17 +269,31 @@ def close_event(row_id: str, state: str, note: str) -> None:
     """The event is done with."""
     ctx = engine.context()
     with ctx.db.tx() as db:
-        inbox.close(db, row_id, state, note, ctx.clock.now())
+        close(db, row_id, state, note, ctx.clock.now())
+
+
+def close(db: Session, row_id: str, state: str, note: str, now: datetime) -> None:
+    """An event is done with, whatever became of it. What it says of a deleted account's owner is not kept."""
+    inbox.close(db, row_id, state, note, now)
+    row = db.get_one(InboxEvent, row_id)
+    known = db.get(Checkout, checkouts.spoken_of(db, row) or row.checkout_key or "")
+    if known is not None and known.provider == row.provider and _is_gone(db, known.account_id):
+        inbox.empty(db, row_id)
+
+
+def _is_gone(db: Session, account_id: str) -> bool:
+    return signup.owner_of(db, account_id).account.deleted_at is not None
 
 
 def sync(ctx: Context) -> int:
     """Ask every vendor for events we may have missed; returns how many were new. One bad event stops no other.
 
     Looked back is over OVERLAP before the last time that this process asked and was answered, at first over LONGEST: an
-    installation that was off for days has missed what vendors have given up sending.
+    installation that was off for days has missed what vendors have given up sending. What it finds from the second time
+    on should have reached us: more than a few in an hour are told to the operator, and one after which nothing comes.
     Raises the ProviderError of a vendor that does not answer, once all others were asked.
     """
-    missed, away = 0, None
+    found, away = 0, None
     for name, provider in ctx.payments.items():
         now, asked = ctx.clock.now(), _asked.setdefault(ctx.db, {})
         since = max(now - LONGEST, asked[name] - OVERLAP) if name in asked else now - LONGEST
@@ -256,12 +302,31 @@ def sync(ctx: Context) -> int:
         except ProviderError as error:
             away = error
             continue
+        missed: list[datetime] = []
         for headers, body in events:
             try:
-                missed += receive(ctx, name, headers, body)
+                event = provider.parse_event(headers, body)
             except (BadSignature, ProviderError) as error:
                 log.warning("an event from the vendor cannot be read", provider=name, error=type(error).__name__)
+                continue
+            if _take(ctx, name, event, body):
+                found += 1
+                missed += [event.created_at] if _is_missed(ctx, name, event, now) else []
+        if name in asked:
+            alarms.note_lost(ctx, name, missed)
         asked[name] = now
+        alarms.watch_silence(ctx, name)
     if away is not None:
         raise away
-    return missed
+    return found
+
+
+def _is_missed(ctx: Context, provider: str, event: PaymentEvent, now: datetime) -> bool:
+    """True for a fetched event that the vendor should have sent by `now`. What is only made of its lists tells nothing
+    of that, but for a payment that no event of its own speaks of."""
+    if event.created_at > now - ON_ITS_WAY:
+        return False
+    if not event.is_made:
+        return True
+    with ctx.db.read() as db:
+        return event.kind == PaymentKind.PAYMENT_SUCCEEDED and not inbox.is_told(db, provider, event)

@@ -7,6 +7,7 @@ events. A crash between the two loses nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, customers, subscriptions
 from clawhaven.billing.checkouts import CheckoutState
 from clawhaven.billing.dunning import DunningState, open_episode_of
-from clawhaven.billing.models import Checkout, Subscription
+from clawhaven.billing.models import Checkout, Dunning, Subscription
 from clawhaven.billing.plans import Plan
 from clawhaven.context import Context
 from clawhaven.core import audit
@@ -51,20 +52,12 @@ def change(ctx: Context, account_id: str, subscription_id: str, plan_id: str, ac
             field="plan",
             reason="too many assistants",
         )
-    if subscription.state not in ("active", "trialing"):
-        raise IllegalMove("Pay what is owed first; then the plan can be changed.", state=subscription.state)
-    if trouble is not None and trouble.state == DunningState.SUSPENDED:
-        raise IllegalMove(
-            "A payment for this plan was disputed or returned. Once that is settled, the plan can be changed.",
-            state=subscription.state,
-        )
-    price = Price(plan.id, plan.name, plan.price_micros, plan.interval)
-    _move(ctx, subscription, price)
-    changed = _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, after=plan.id)
+    _refuse_in_trouble(subscription, trouble)
+    _move(ctx, subscription, plan)
+    changed = _settled(ctx, subscription, actor, "subscription.change_plan", before=subscription.plan, wanted=plan.id)
     if changed.plan != plan.id:
         raise PaymentRequired(
-            "The difference has to be paid first; then the plan changes by itself.",
-            pay_url=changed.pay_url or f"{ctx.settings.base_url}/billing",
+            "The difference has to be paid first; then the plan changes by itself.", pay_url=_pay_url(ctx, changed)
         )
     return changed
 
@@ -73,11 +66,25 @@ def accept_price(ctx: Context, account_id: str, subscription_id: str, actor: str
     """Take today's price of the plan instead of the one it was bought at. Raises like `change`."""
     with ctx.db.read() as db:
         subscription = _owned(db, account_id, subscription_id)
+        trouble = open_episode_of(db, subscription.id)
     plan = ctx.plans.get(subscription.plan)
     if plan.price_micros == subscription.amount_micros:
         return subscription
-    _move(ctx, subscription, Price(plan.id, plan.name, plan.price_micros, plan.interval))
-    return _settled(ctx, subscription, actor, "subscription.accept_price", amount_micros=plan.price_micros)
+    _refuse_in_trouble(subscription, trouble)
+    _move(ctx, subscription, plan)
+    accepted = _settled(
+        ctx,
+        subscription,
+        actor,
+        "subscription.accept_price",
+        before_micros=subscription.amount_micros,
+        wanted_micros=plan.price_micros,
+    )
+    if accepted.amount_micros != plan.price_micros:
+        raise PaymentRequired(
+            "The difference has to be paid first; then the price changes by itself.", pay_url=_pay_url(ctx, accepted)
+        )
+    return accepted
 
 
 def cancel(ctx: Context, account_id: str, subscription_id: str, actor: str) -> Subscription:
@@ -131,49 +138,67 @@ def reactivate(ctx: Context, owner: Owner, instance_id: str, plan_id: str = "") 
     return Begun(owner, instance, checkout, signups.page_url(ctx, checkout), None)
 
 
-def portal_url(ctx: Context, account_id: str) -> str:
-    """The vendor's page for payment method and invoices. Raises NotFound before the first payment, Invalid without.
+def portals(ctx: Context, account_id: str) -> list[str]:
+    """Names of the vendors that know this customer and have a page of their own for them."""
+    return [provider.name for provider, _ in _vendors_of(ctx, account_id, Capability.PORTAL)]
 
-    A vendor that knows its customers by their mail address alone may have known this one before us: its page is only
-    for who has proven that the address is theirs (Forbidden `email_not_verified`).
+
+def portal_url(ctx: Context, account_id: str, provider: str = "") -> str:
+    """The vendor's page for payment method and invoices: of `provider`, or of the first that may be shown.
+
+    Raises NotFound before the first payment there, Invalid for a vendor that is not switched on. A vendor that knows
+    its customers by their mail address alone may have known this one before us: its page is only for who has proven
+    that the address is theirs (Forbidden `email_not_verified`).
     """
-    for provider in ctx.payments.values():
-        with ctx.db.read() as db:
-            reference = customers.find(db, account_id, provider.name)
-            is_proven = signup.owner_of(db, account_id).user.verified_at is not None
-        if reference is not None and Capability.PORTAL in provider.capabilities:
-            if not is_proven and provider.is_customer_by_email:
-                raise Forbidden(
-                    "This page shows everything that was ever paid with your mail address, so we have to know that it"
-                    " is yours. Sign in once with the link that is mailed to you; then it opens.",
-                    code="email_not_verified",
-                    sign_in_url=f"{ctx.settings.base_url}/sign-in",
-                )
+    chosen = ctx.payment(provider).name if provider else ""
+    with ctx.db.read() as db:
+        is_proven = signup.owner_of(db, account_id).user.verified_at is not None
+    found = [one for one in _vendors_of(ctx, account_id, Capability.PORTAL) if one[0].name == (chosen or one[0].name)]
+    for vendor, reference in found:
+        if is_proven or not vendor.is_customer_by_email:
             return _ask_for(
-                partial(_portal, reference=reference, return_url=f"{ctx.settings.base_url}/billing"), provider
+                partial(_portal, reference=reference, return_url=f"{ctx.settings.base_url}/billing"), vendor
             )
+    if found:
+        raise Forbidden(
+            "This page shows everything that was ever paid with your mail address, so we have to know that it"
+            " is yours. Sign in once with the link that is mailed to you; then it opens.",
+            code="email_not_verified",
+            sign_in_url=f"{ctx.settings.base_url}/sign-in",
+        )
     raise NotFound("There is nothing to manage yet: it begins with your first payment.")
 
 
 def list_invoices(ctx: Context, account_id: str) -> list[VendorInvoice]:
     """The account's invoices at every vendor that keeps some, newest first. Raises Unavailable."""
     found: list[VendorInvoice] = []
-    for provider in ctx.payments.values():
-        with ctx.db.read() as db:
-            reference = customers.find(db, account_id, provider.name)
-        if reference is not None and Capability.INVOICES in provider.capabilities:
-            found += _ask_for(partial(_invoices, reference=reference), provider)
+    for vendor, reference in _vendors_of(ctx, account_id, Capability.INVOICES):
+        found += _ask_for(partial(_invoices, reference=reference), vendor)
     return sorted(found, key=lambda one: one.created_at, reverse=True)
 
 
-def saved_method(ctx: Context, account_id: str, capability: Capability = Capability.TOPUPS) -> SavedMethod | None:
-    """What would be charged while the customer is away, or None. Raises Unavailable."""
-    provider = ctx.seller(capability)
+def saved_methods(ctx: Context, account_id: str) -> dict[str, SavedMethod]:
+    """What would be charged while the customer is away, by vendor: who charges top-ups first. Raises Unavailable."""
+    asked = _vendors_of(ctx, account_id, Capability.CHARGE_SAVED)
+    first, found = "", {}
+    with suppress(Invalid):  # where nobody sells top-ups
+        first = ctx.seller(Capability.TOPUPS).name
+    for vendor, reference in sorted(asked, key=lambda one: one[0].name != first):
+        method = _ask_for(partial(_method, reference=reference), vendor)
+        if method is not None:
+            found[vendor.name] = method
+    return found
+
+
+def _vendors_of(ctx: Context, account_id: str, capability: Capability) -> list[tuple[Payments, str]]:
+    """Every vendor that can do this and knows the customer, and what it calls them."""
     with ctx.db.read() as db:
-        reference = customers.find(db, account_id, provider.name)
-    if reference is None or Capability.CHARGE_SAVED not in provider.capabilities:
-        return None
-    return _ask_for(lambda vendor: vendor.saved_method(reference), provider)
+        known = customers.all_of(db, account_id)
+    return [
+        (provider, known[provider.name])
+        for provider in ctx.payments.values()
+        if capability in provider.capabilities and provider.name in known
+    ]
 
 
 def _owned(db: Session, account_id: str, subscription_id: str) -> Subscription:
@@ -188,7 +213,22 @@ def _living(db: Session, subscription: Subscription) -> int:
     return sum(1 for row in rows if row.deletion_asked_at is None)
 
 
-def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
+def _refuse_in_trouble(subscription: Subscription, trouble: Dunning | None) -> None:
+    """Raises IllegalMove while something is owed, or its assistants are paused because of it."""
+    if subscription.state not in ("active", "trialing"):
+        raise IllegalMove("Pay what is owed first; then the plan can be changed.", state=subscription.state)
+    if trouble is not None and trouble.state == DunningState.SUSPENDED:
+        raise IllegalMove(
+            "A payment for this plan was disputed or returned. Once that is settled, the plan can be changed.",
+            state=subscription.state,
+        )
+
+
+def _pay_url(ctx: Context, subscription: Subscription) -> str:
+    return subscription.pay_url or f"{ctx.settings.base_url}/billing"
+
+
+def _move(ctx: Context, subscription: Subscription, plan: Plan) -> None:
     provider = ctx.payment(subscription.provider)
     _require(provider, Capability.CHANGE_PLAN, "change a plan")
     if subscription.held_at is not None:
@@ -198,6 +238,7 @@ def _move(ctx: Context, subscription: Subscription, price: Price) -> None:
             state=subscription.state,
         )
     # From where it starts: the same wish sent twice is one change; to go there again after having left is a new one.
+    price = Price(plan.id, plan.name, plan.price_micros, plan.interval)
     key = f"plan:{subscription.id}:{price.plan}:{price.amount_micros}:{subscription.checked_at:%Y%m%d%H%M%S%f}"
     _ask_for(lambda vendor: vendor.change_plan(subscription.reference, price, key), provider)
 
@@ -221,8 +262,10 @@ def _settled(ctx: Context, known: Subscription, actor: str, action: str, **detai
         raise Unavailable(LATER) from error
     with ctx.db.tx() as db:
         settlement.equalise(db, ctx, checkouts.get(db, checkout.id), seen, asked_at)
-        audit.record(db, ctx.clock.now(), actor, action, known.id, known.account_id, **details)
-        return db.get_one(Subscription, known.id, populate_existing=True)
+        found = db.get_one(Subscription, known.id, populate_existing=True)
+        outcome = {"plan": found.plan, "amount_micros": found.amount_micros}
+        audit.record(db, ctx.clock.now(), actor, action, known.id, known.account_id, **details, **outcome)
+        return found
 
 
 def _join(db: Session, ctx: Context, instance: Instance, plan: Plan) -> bool:
@@ -254,6 +297,10 @@ def _require(provider: Payments, capability: Capability, what: str) -> None:
 
 def _portal(vendor: Payments, reference: str, return_url: str) -> str:
     return vendor.portal_url(reference, return_url)
+
+
+def _method(vendor: Payments, reference: str) -> SavedMethod | None:
+    return vendor.saved_method(reference)
 
 
 def _invoices(vendor: Payments, reference: str) -> list[VendorInvoice]:

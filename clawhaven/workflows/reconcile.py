@@ -11,14 +11,14 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from clawhaven.accounts import sessions
+from clawhaven.accounts import addresses, erasure, farewells, sessions, views
 from clawhaven.billing import checkouts, inbox, patience, subscriptions, waitlist
 from clawhaven.billing.models import InboxEvent, Subscription
 from clawhaven.billing.subscriptions import SubscriptionState
 from clawhaven.context import Context
 from clawhaven.core import idempotency, ratelimit
 from clawhaven.core.logs import get_logger
-from clawhaven.instances import operations
+from clawhaven.instances import drafts, operations
 from clawhaven.instances import placement as places
 from clawhaven.instances.models import Instance, Operation
 from clawhaven.instances.states import State
@@ -26,7 +26,7 @@ from clawhaven.metering import calls
 from clawhaven.notices import kinds, outbox
 from clawhaven.ports.errors import ProviderError
 from clawhaven.workflows import checkout as signups
-from clawhaven.workflows import engine, letters, lifecycle, payments, progress, provision
+from clawhaven.workflows import deletion, engine, integrations, letters, lifecycle, payments, progress, provision
 from clawhaven.workflows.engine import StepFailed, enqueue, step, workflow
 
 log = get_logger("clawhaven.reconcile")
@@ -93,9 +93,13 @@ def tidy() -> None:
     now = ctx.clock.now()
     with ctx.db.tx() as db:
         sessions.sweep(db, now)
+        addresses.sweep(db, now)
+        farewells.sweep(db, now)
+        views.sweep(db, now)
         ratelimit.sweep(db, now)
         idempotency.sweep(db, now)
         places.unblock_ports(db, now)
+        drafts.sweep(db, now)
         _invite(db, ctx)
     engine.forget_old(ctx, (now - timedelta(days=30)).isoformat())
 
@@ -245,7 +249,7 @@ def _give_up(ctx: Context, lost: Sequence[tuple[InboxEvent, str]], now: datetime
     with ctx.db.tx() as db:
         lines = []
         for row, why in lost:
-            inbox.close(db, row.id, "ignored", why, now)
+            payments.close(db, row.id, "ignored", why, now)
             about = row.subscription_reference or row.checkout_reference or row.payment_reference or "nothing of ours"
             lines.append(f"- {row.provider} {row.event_id} ({row.vendor_type}, about {about}): {why}")
         text = (
@@ -270,15 +274,34 @@ def _unsent_letters(ctx: Context) -> list[Finding]:
     return found
 
 
+def _open_checkouts(ctx: Context) -> list[Finding]:
+    payments.ask_open(ctx)
+    return []
+
+
 def _old_checkouts(ctx: Context) -> list[Finding]:
     """Nobody paid within a day: the vendor is asked one last time, then the draft goes and its place is free."""
     now, found = ctx.clock.now(), []
     with ctx.db.tx() as db:
         for checkout in checkouts.overdue(db, now):
-            patience.note_asked(db, checkout, now)
+            checkouts.note_asked(db, checkout, now)
             payments.ask_settle(db, ctx, checkout.id, is_overdue=True, is_patient=False)
             found.append(Finding(checkout.id, "not paid within a day", "the vendor is asked, then it expires"))
     return found
+
+
+def _unfinished_goodbyes(ctx: Context) -> list[Finding]:
+    """Deleted accounts and permissions to revoke whose work broke off: gone on with."""
+    found = []
+    with ctx.db.read() as db:
+        waiting = erasure.unfinished(db, ctx.clock.now() - PATIENCE)
+    for account_id in waiting:
+        if engine.is_over(ctx, f"delete_account:{account_id}"):
+            with ctx.db.tx() as db:
+                deletion.go_on(db, ctx, account_id)
+            found.append(Finding(account_id, "its deletion was asked for and is not under way", "asked for again"))
+    lost = integrations.resume_revocations(ctx)
+    return found + [Finding(one, "its vendor was not told to forget it", "asked for again") for one in lost]
 
 
 def _orphans(ctx: Context) -> list[Finding]:
@@ -346,9 +369,9 @@ def _unpaid_running_on(ctx: Context, runtime_name: str) -> list[Finding]:
 def _invite(db: Session, ctx: Context) -> None:
     now = ctx.clock.now()
     free = signups.free_places(db, ctx) - waitlist.invited(db, now - INVITATION_LIFE)
-    for email in waitlist.invite_next(db, free, now):
+    for email, spoken in waitlist.invite_next(db, free, now):
         letter = kinds.place_free(ctx.settings.brand_name, f"{ctx.settings.base_url}/configure")
-        letters.post_to(db, ctx, f"place:{email}", letter, email)
+        letters.post_to(db, ctx, f"place:{email}", letter, email, language=spoken)
 
 
 def _alert(db: Session, ctx: Context, instance_id: str, text: str) -> None:
@@ -364,7 +387,9 @@ LOOKS = (
     _paid_but_failed,
     _unfinished_inbox,
     _unsent_letters,
+    _open_checkouts,
     _old_checkouts,
+    _unfinished_goodbyes,
     _subscriptions_to_check,
     _orphans,
     _unpaid_running,

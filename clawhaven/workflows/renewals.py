@@ -9,11 +9,13 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from clawhaven.accounts import directory
 from clawhaven.billing import checkouts, subscriptions
 from clawhaven.billing.models import Receipt, Subscription
 from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.logs import get_logger
+from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import Capability
@@ -54,6 +56,7 @@ def decide(db: Session, ctx: Context, subscription: Subscription) -> None:
             subscription.held_at = now
             audit.record(db, now, ACTOR, "renewals.hold", subscription.id, subscription.account_id)
     elif is_held and (subscription.paused_at is None or subscription.state == "canceled"):
+        _tell_free(db, ctx, subscription)
         subscription.held_at = None
         audit.record(db, now, ACTOR, "renewals.release", subscription.id, subscription.account_id)
     db.flush()
@@ -84,6 +87,28 @@ def align(ctx: Context, checkout_id: str) -> None:
         known.paused_at = ctx.clock.now() if is_wanted else None
         db.flush()
         decide(db, ctx, known)
+
+
+def _tell_free(db: Session, ctx: Context, row: Subscription) -> None:
+    """Tell the operator of the period that began while renewals were held: the vendor charges nothing for it, be it a
+    month or a year, and whether it is to be paid another way is theirs to decide."""
+    begun, held_at = row.period_start_at, row.held_at
+    if row.state == "canceled" or held_at is None or begun <= held_at:
+        return
+    if any(one.period_start_at and one.period_start_at >= begun for one in checkouts.receipts_of(db, row.checkout_id)):
+        return
+    who, amount = directory.get(db, row.account_id).user.email, format_usd(row.amount_micros)
+    text = (
+        f"{who} disputed a payment, and renewals were held back from {kinds.moment(held_at)} until now. Meanwhile a"
+        f" period of the plan {row.plan} began that {row.provider} charges nothing for:\n\n"
+        f"Period: {kinds.moment(begun)} to {kinds.moment(row.period_end_at)}\nPrice: {amount}\n"
+        f"Subscription: {row.reference} at {row.provider}\n\n"
+        "If your money is back or the dispute was withdrawn, the assistants run through that period unpaid. If it"
+        f" should be paid, send an invoice over it from {row.provider}'s own site, or end the subscription and let the"
+        f" customer begin a new one.\n\nSee {ctx.settings.base_url}/admin/accounts/{row.account_id}\n"
+    )
+    letter = kinds.alert(f"A period of {amount} is not charged: {who}"[:200], text)
+    letters.post_to(db, ctx, f"free-period:{row.id}:{begun:%Y%m%d%H%M%S}", letter, ctx.settings.support_address)
 
 
 def _tell_refused(ctx: Context, row: Subscription, why: str, *, is_wanted: bool) -> None:

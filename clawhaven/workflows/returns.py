@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import directory
-from clawhaven.billing import refunds
+from clawhaven.billing import checkouts, refunds
 from clawhaven.billing.checkouts import Kind
 from clawhaven.billing.models import Checkout, Receipt
 from clawhaven.context import Context
@@ -23,9 +24,10 @@ def note(db: Session, receipt: Receipt, payment: VendorPayment, asked_at: dateti
     """Write down how much of a payment the vendor, asked at `asked_at`, says was given back; returns the difference to
     what was booked, in micro-dollars. Below zero: a refund failed after all, or a lost dispute was turned.
 
-    That something came to us again is believed only of a vendor that was asked after the refund was booked.
+    An answer older than the last one changes nothing, and that something came to us again is believed only of a vendor
+    that was asked after the refund was booked.
     """
-    if payment.refunded_micros is None:
+    if payment.refunded_micros is None or checkouts.is_older(receipt, asked_at):
         return 0
     told, booked = min(payment.refunded_micros, receipt.amount_micros), receipt.refunded_micros
     is_older = receipt.refunded_at is not None and asked_at < receipt.refunded_at
@@ -48,69 +50,44 @@ def book(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, moved:
 
 def _book_refund(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, amount: int, title: str) -> None:
     """The part of a top-up that was spent already becomes a debt."""
-    wallet, now = access.wallet_of(db, ctx, checkout.account_id), ctx.clock.now()
     key = f"{receipt.provider}:{receipt.reference}:{receipt.refunded_micros}"
     # The same sum may go back once more after it had come to us again.
     key += f":{receipt.returns}" if receipt.returns else ""
-    note = "Payment lost in a dispute" if receipt.dispute == "lost" else "Money returned"
+    is_lost = receipt.dispute == "lost"
+    note, shared = "Payment lost in a dispute" if is_lost else "Money returned", _shared(db, ctx, checkout, amount)
     if checkout.kind == Kind.SUBSCRIPTION:
-        entries.credit(
-            db,
-            key=f"unplan:{key}",
-            kind="plan_returned",
-            source="subscription_revenue",
-            ledger_account_id=wallet,
-            amount_micros=amount,
-            now=now,
-            ref=checkout.id,
-            note=note if receipt.dispute == "lost" else f"{title} taken back",
-        )
-    entries.debit(
-        db,
-        key=f"refund:{key}",
-        kind="refund",
-        to="payments",
-        ledger_account_id=wallet,
-        amount_micros=amount,
-        now=now,
-        ref=checkout.id,
-        note=note,
-        below_floor=True,
-    )
+        why = note if is_lost else f"{title} taken back"
+        entries.credit(db, key=f"unplan:{key}", kind="plan_returned", source="subscription_revenue", note=why, **shared)
+    entries.debit(db, key=f"refund:{key}", kind="refund", to="payments", note=note, below_floor=True, **shared)
     _record(db, ctx, checkout, "payment.returned", amount)
 
 
 def _book_return(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, amount: int, title: str) -> None:
     """Exactly what the refund had booked, the other way; told to the operator and to the customer, once."""
-    wallet, now = access.wallet_of(db, ctx, checkout.account_id), ctx.clock.now()
     key = f"{receipt.provider}:{receipt.reference}:{receipt.returns}"
-    is_plan = checkout.kind == Kind.SUBSCRIPTION
-    entries.credit(
-        db,
-        key=f"unrefund:{key}",
-        kind="refund",
-        ledger_account_id=wallet,
-        amount_micros=amount,
-        now=now,
-        ref=checkout.id,
-        note="The dispute was decided anew" if receipt.dispute == "won" else "The refund came back from your bank",
-    )
+    is_plan, shared = checkout.kind == Kind.SUBSCRIPTION, _shared(db, ctx, checkout, amount)
+    note = "The dispute was decided anew" if receipt.dispute == "won" else "The refund came back from your bank"
+    entries.credit(db, key=f"unrefund:{key}", kind="refund", note=note, **shared)
     if is_plan:
+        why, to = f"{title} paid after all", "subscription_revenue"
         entries.debit(
             db,
             key=f"replan:{key}",
             kind="plan_returned",
-            to="subscription_revenue",
-            ledger_account_id=wallet,
-            amount_micros=amount,
-            now=now,
-            ref=checkout.id,
-            note=f"{title} paid after all",
+            to=to,
+            note=why,
             below_floor=True,
+            **shared,
         )
     _record(db, ctx, checkout, "payment.restored", amount)
-    failed = refunds.undo(db, receipt, receipt.refunded_micros, now)
+    failed = refunds.undo(db, receipt, receipt.refunded_micros, ctx.clock.now())
     _tell(db, ctx, receipt, amount, len(failed), is_plan=is_plan)
+
+
+def _shared(db: Session, ctx: Context, checkout: Checkout, amount: int) -> dict[str, Any]:
+    """What both entries of a movement have in common."""
+    wallet = access.wallet_of(db, ctx, checkout.account_id)
+    return {"ledger_account_id": wallet, "amount_micros": amount, "now": ctx.clock.now(), "ref": checkout.id}
 
 
 def _tell(db: Session, ctx: Context, receipt: Receipt, amount_micros: int, failed: int, *, is_plan: bool) -> None:
@@ -131,7 +108,7 @@ def _tell(db: Session, ctx: Context, receipt: Receipt, amount_micros: int, faile
         amount,
         f"{settings.base_url}/billing",
         is_plan=is_plan,
-        is_dispute=receipt.dispute is not None,
+        is_dispute=receipt.dispute in ("open", "won", "lost"),
     )
     letters.post(db, ctx, f"refund-returned:{receipt.id}:{receipt.returns}", mine, receipt.account_id)
 

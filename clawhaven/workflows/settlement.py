@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import signup
-from clawhaven.billing import checkouts, coupons, credits, customers, subscriptions
+from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts, coupons, credits, customers, once, subscriptions
 from clawhaven.billing.checkouts import CheckoutState, Kind
 from clawhaven.billing.models import Checkout, Receipt, Subscription
 from clawhaven.billing.plans import Plan
@@ -28,6 +29,7 @@ from clawhaven.workflows import (
     balance,
     disputes,
     dunning,
+    foreign,
     letters,
     lifecycle,
     ownkey,
@@ -40,7 +42,7 @@ from clawhaven.workflows import checkout as signups
 ACTOR = "workflow:settlement"
 
 UNWANTED = "unwanted"
-"""Paid for an assistant that was given up meanwhile: the money goes back."""
+"""Paid for an assistant that was given up, or into an account that was deleted meanwhile: the money goes back."""
 
 
 def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, asked_at: datetime | None = None) -> str:
@@ -49,8 +51,10 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     now = ctx.clock.now()
     access.hold_account(db, checkout.account_id)
     db.refresh(checkout, with_for_update=True)
-    if seen.customer_reference:
+    owner = signup.owner_of(db, checkout.account_id)
+    if seen.customer_reference and owner.account.deleted_at is None:
         customers.remember(db, checkout.account_id, checkout.provider, seen.customer_reference, now)
+    seen = foreign.refuse(db, ctx, checkout, seen)
     # Assistants first, then their agreement, their grants, the ledger: everybody who locks does so in this order.
     _hold(db, checkout)
     news = [_note(db, checkout, payment, asked_at or now, now) for payment in seen.payments]
@@ -59,7 +63,7 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     if seen.subscription is not None:
         plan = _plan_of(ctx, seen.subscription.plan)
         told = plan.id if plan is not None else None
-        shown = _without_private(db, ctx, checkout, seen.subscription)
+        shown = _without_private(ctx, owner, checkout, seen.subscription)
         subscription = subscriptions.mirror(db, checkout, shown, asked_at or now, told)
         apply_plan(db, ctx, subscription, now)
         dunning.follow(db, ctx, subscription)
@@ -68,8 +72,11 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
             outcome = UNWANTED
     else:
         disputes.alert(db, ctx, [one.receipt for one in news])
+        if _is_too_late(owner, checkout) and any(_is_kept(one.receipt) for one in news):
+            outcome = UNWANTED
     for one in news:
-        _book(db, ctx, checkout, one, now)
+        told = one.plan or (subscription.plan if subscription is not None else checkout.plan)
+        _book(db, ctx, checkout, one, _title(ctx, told), now)
     if subscription is not None:
         _grant_credit(db, ctx, subscription, seen.payments, now)
         for one in news:
@@ -78,12 +85,24 @@ def equalise(db: Session, ctx: Context, checkout: Checkout, seen: VendorState, a
     return outcome
 
 
-def _without_private(db: Session, ctx: Context, checkout: Checkout, seen: VendorSubscription) -> VendorSubscription:
-    """Without the way to a page that a vendor opens for whoever has the address, until it is proven to be theirs."""
-    if seen.pay_url is None or not ctx.payment(checkout.provider).is_customer_by_email:
+def _without_private(ctx: Context, owner: Owner, checkout: Checkout, seen: VendorSubscription) -> VendorSubscription:
+    """Without the way to a page that a vendor opens for whoever has the address, until it is proven to be theirs; of a
+    deleted account nobody pays there any more."""
+    is_theirs = owner.user.verified_at is not None or not ctx.payment(checkout.provider).is_customer_by_email
+    if seen.pay_url is None or (is_theirs and owner.account.deleted_at is None):
         return seen
-    is_proven = signup.owner_of(db, checkout.account_id).user.verified_at is not None
-    return seen if is_proven else dataclasses.replace(seen, pay_url=None)
+    return dataclasses.replace(seen, pay_url=None)
+
+
+def _is_too_late(owner: Owner, checkout: Checkout) -> bool:
+    """True for a top-up whose payment came when its account was deleted already: nobody can spend it."""
+    gone_at, paid_at = owner.account.deleted_at, checkout.ended_at
+    is_topup = checkout.kind != Kind.SUBSCRIPTION and checkout.state == CheckoutState.COMPLETED
+    return is_topup and gone_at is not None and paid_at is not None and paid_at > gone_at
+
+
+def _is_kept(receipt: Receipt) -> bool:
+    return receipt.refunded_micros < receipt.amount_micros
 
 
 def _hold(db: Session, checkout: Checkout) -> None:
@@ -99,22 +118,24 @@ def _hold(db: Session, checkout: Checkout) -> None:
 @dataclass(frozen=True, slots=True)
 class _News:
     """What is to be booked of a payment: all of it (`is_new`), and what was given back since the last look (below
-    zero: came to us again)."""
+    zero: came to us again). `plan`: what it was paid for, where the vendor tells."""
 
     receipt: Receipt
+    plan: str | None
     is_new: bool
     moved_micros: int
 
 
 def _note(db: Session, checkout: Checkout, payment: VendorPayment, asked_at: datetime, now: datetime) -> _News:
-    receipt, is_new = checkouts.add_receipt(db, checkout, payment, now)
-    return _News(receipt, is_new, returns.note(db, receipt, payment, asked_at, now))
+    receipt, is_new = checkouts.add_receipt(db, checkout, payment, now, asked_at)
+    return _News(receipt, payment.plan, is_new, returns.note(db, receipt, payment, asked_at, now))
 
 
-def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, now: datetime) -> None:
+def _book(db: Session, ctx: Context, checkout: Checkout, news: _News, title: str, now: datetime) -> None:
+    """`title` of the plan it was paid for; a top-up has none."""
     if news.is_new and news.receipt.amount_micros > 0:
-        _book_payment(db, ctx, checkout, news.receipt, now)
-    returns.book(db, ctx, checkout, news.receipt, news.moved_micros, _title(ctx, checkout.plan))
+        _book_payment(db, ctx, checkout, news.receipt, title, now)
+    returns.book(db, ctx, checkout, news.receipt, news.moved_micros, title)
 
 
 def unwanted_receipts(db: Session, subscription: Subscription) -> list[Receipt]:
@@ -128,8 +149,7 @@ def unwanted_receipts(db: Session, subscription: Subscription) -> list[Receipt]:
     return [
         receipt
         for receipt in checkouts.receipts_of(db, subscription.checkout_id)
-        if receipt.refunded_micros < receipt.amount_micros
-        and (not is_served or (ended_at is not None and receipt.created_at > ended_at))
+        if _is_kept(receipt) and (not is_served or (ended_at is not None and receipt.created_at > ended_at))
     ]
 
 
@@ -161,9 +181,8 @@ def _settle_checkout(db: Session, ctx: Context, checkout: Checkout, seen: Vendor
         is_new = checkouts.complete(db, checkout.id, now)
         if checkout.instance_id and not _begin(db, ctx, checkout, now):
             return UNWANTED
-        if is_new and checkout.coupon_id is not None:
-            # Released when the page expired; who paid it all the same has had what it takes off.
-            coupons.count(db, checkout.coupon_id, checkout.account_id, checkout.id, now)
+        if is_new:
+            _keep_taken(db, ctx, checkout, now)
     elif outcome in ("expired", "cancelled"):
         if checkout.state == CheckoutState.OPEN and checkouts.expire(db, checkout.id, now):
             checkout.last_outcome = "cancelled"
@@ -175,11 +194,20 @@ def _settle_checkout(db: Session, ctx: Context, checkout: Checkout, seen: Vendor
     return outcome
 
 
-def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, now: datetime) -> None:
+def _keep_taken(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> None:
+    """Released when the page expired; who paid it all the same has had what it gave."""
+    person = once.prints_of(ctx.keys, signup.owner_of(db, checkout.account_id).user.email)
+    if checkout.coupon_id is not None:
+        coupons.count(db, checkout.coupon_id, checkout.account_id, checkout.id, now)
+        once.keep(db, once.coupon(checkout.coupon_id), person, now)
+    if checkout.trial_days:
+        once.keep(db, once.TRIAL, person, now)
+
+
+def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receipt, title: str, now: datetime) -> None:
     amount, wallet = receipt.amount_micros, access.wallet_of(db, ctx, checkout.account_id)
     key, paid = f"payment:{receipt.provider}:{receipt.reference}", format_usd(amount)
     is_topup = checkout.kind != Kind.SUBSCRIPTION
-    title = "" if is_topup else _title(ctx, checkout.plan)
     entries.credit(
         db,
         key=key,
@@ -206,7 +234,7 @@ def _book_payment(db: Session, ctx: Context, checkout: Checkout, receipt: Receip
     audit.record(
         db, now, f"provider:{checkout.provider}", "payment.received", checkout.id, checkout.account_id, paid=paid
     )
-    letter = kinds.receipt(ctx.settings.brand_name, paid, "your balance" if is_topup else f"the plan {title}")
+    letter = kinds.receipt(ctx.settings.brand_name, paid, "" if is_topup else title)
     letters.post(db, ctx, f"receipt:{key}", letter, checkout.account_id)
 
 
@@ -224,8 +252,7 @@ def _begin(db: Session, ctx: Context, checkout: Checkout, now: datetime) -> bool
 
 
 def give_up(db: Session, ctx: Context, checkout: Checkout) -> None:
-    """Nobody pays for it: a draft goes, its place is free; a coupon can be used again."""
-    coupons.release(db, checkout.id)
+    """Nobody pays for a checkout that has expired: its draft goes, its place is free."""
     instance_id = checkout.instance_id
     instance = db.get(Instance, instance_id) if instance_id else None
     if instance is not None and instance.state == State.PENDING and instance.deletion_asked_at is None:
@@ -234,10 +261,12 @@ def give_up(db: Session, ctx: Context, checkout: Checkout) -> None:
 
 def apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datetime) -> None:
     """Bring the assistants of a subscription whose plan changed at the vendor to that plan's limits."""
+    has_changed = False
     for instance_id in subscriptions.covered(db, subscription.id):
         instance = lifecycle.locked(db, instance_id)
         if instance.plan == subscription.plan:
             continue
+        has_changed = True
         before, instance.plan = instance.plan, subscription.plan
         db.flush()
         audit.record(
@@ -250,6 +279,28 @@ def apply_plan(db: Session, ctx: Context, subscription: Subscription, now: datet
             access.grant(db, ctx, instance, ctx.keys.open(instance.proxy_key, PROXY_KEY_PURPOSE))
             if instance.state == State.ACTIVE:
                 access.open_access(db, ctx, instance_id)
+
+    if has_changed:
+        _tell_too_many(db, ctx, subscription)
+
+
+def _tell_too_many(db: Session, ctx: Context, subscription: Subscription) -> None:
+    """We refuse a change to a plan with fewer places than there are assistants. One made on the vendor's own site, or
+    while one was being added, is for the operator: nobody's assistant is chosen by us to go."""
+    plan = _plan_of(ctx, subscription.plan)
+    living = sum(one.deletion_asked_at is None for one in _covered(db, subscription))
+    if plan is None or living <= plan.instances:
+        return
+    who = signup.owner_of(db, subscription.account_id).user.email
+    text = (
+        f"The subscription {subscription.reference} at {subscription.provider} was changed to the plan {plan.name},"
+        f" which has {plan.instances} assistant{'s' if plan.instances > 1 else ''}, and pays for {living}. All of them"
+        " run on. Ask the customer to delete some or to choose another plan, or change it back.\n\n"
+        f"Customer: {who}\nAccount: {ctx.settings.base_url}/admin/accounts/{subscription.account_id}\n"
+    )
+    letter = kinds.alert(f"A plan of {plan.instances} pays for {living} assistants: {who}"[:200], text)
+    key = f"too-many:{subscription.id}:{plan.id}:{subscription.period_start_at:%Y%m%d%H%M%S}"
+    letters.post_to(db, ctx, key, letter, ctx.settings.support_address)
 
 
 def _follow_vendor(db: Session, ctx: Context, instance: Instance, now: datetime) -> None:

@@ -12,19 +12,24 @@ from clawhaven.accounts.models import Account, User
 from clawhaven.context import Context
 from clawhaven.core import audit, ratelimit
 from clawhaven.core.errors import RateLimited
+from clawhaven.core.languages import current
 from clawhaven.core.secrets import hash_token
-from clawhaven.instances import connections
+from clawhaven.instances import connections, drafts, skillset
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
+from clawhaven.integrations import connected
 from clawhaven.notices import kinds
-from clawhaven.workflows import letters, lifecycle, ownkey
+from clawhaven.workflows import integrations, letters, lifecycle, ownkey, prepared
 
 MAILS_PER_HOUR = 10
 """Sign-in mails to one person; beyond it nothing is sent, and nobody is told."""
 
 
 def mail_link(db: Session, ctx: Context, email: str) -> bool:
-    """Mail a link to a normalised address. False: no such account, or enough mails; the answer must not differ."""
+    """Mail a link to a normalised address, in its owner's language, else in the one that is spoken now.
+
+    False: no such account, or enough mails; the answer must not differ.
+    """
     owner = signup.find_owner(db, email)
     if owner is None:
         return False
@@ -35,7 +40,8 @@ def mail_link(db: Session, ctx: Context, email: str) -> bool:
         return False
     token = links.issue(db, owner.user.id, now)
     letter = kinds.sign_in(ctx.settings.brand_name, f"{ctx.settings.base_url}/sign-in/{token}")
-    letters.post(db, ctx, f"sign_in:{hash_token(token)[:32]}", letter, owner.account.id)
+    key, spoken = f"sign_in:{hash_token(token)[:32]}", owner.user.language or current()
+    letters.post_to(db, ctx, key, letter, owner.user.email, owner.account.id, language=spoken)
     return True
 
 
@@ -43,7 +49,8 @@ def use_link(db: Session, ctx: Context, token: str, *, user_agent: str = "", rep
     """Use a mailed link up; returns the cookie's value of a new session. Raises Unauthorized.
 
     `replaces` is the session in the cookie so far. The first link proves the address. Whoever typed it at sign-up may
-    have been somebody else, so what they connected is cut off: see `_cut_off`. Only a browser that is signed in to this
+    have been somebody else, so what they connected is cut off (see `_cut_off`), and what they wrote is shown to the
+    owner, who keeps or discards it (prepared.py). Only a browser that is signed in to this
     very account, and that opens the link too, is the same person's, and keeps its bots.
     """
     now, days = ctx.clock.now(), ctx.settings.session_days
@@ -63,8 +70,12 @@ def _cut_off(db: Session, ctx: Context, user_id: str) -> None:
     through a stranger's.
     """
     account = db.scalars(select(Account).where(Account.owner_id == user_id)).one()
+    prepared.mark(db, ctx, user_id, account.id)
     mine = select(Instance).where(Instance.account_id == account.id, Instance.state != State.DELETED)
-    bots, by = [], f"user:{user_id}"
+    by = f"user:{user_id}"
+    # A stranger's mail would be read to the owner's assistant, and could tell it what to do.
+    bots = [f"the account of {one.vendor}" for one in connected.list_of(db, account.id)]
+    integrations.forget_account(db, ctx, account.id, by)
     for instance in db.scalars(mine.order_by(Instance.id)).all():
         lifecycle.locked(db, instance.id)
         gone = connections.list_connections(db, instance.id)
@@ -77,10 +88,16 @@ def _cut_off(db: Session, ctx: Context, user_id: str) -> None:
             # What waits for this assistant already brings it up to date, too.
             with contextlib.suppress(RateLimited):
                 lifecycle.ask_configure(db, ctx, instance.id, by, [one.channel for one in gone])
-        bots += [f"@{one.bot_username} of {instance.name}" for one in gone]
+        bots += [f"@{one.bot_username} ({instance.name})" for one in gone]
         # A vendor shows a key's owner what was asked with it: a stranger's would read along as a bot's maker does.
         if ownkey.remove(db, ctx, instance.id, by):
             bots.append(f"the model key of {instance.name}")
+        if skillset.forget_keys(db, [instance.id], ctx.clock.now()):
+            bots.append(f"the keys of skills of {instance.name}")
+            if not gone and instance.deletion_asked_at is None:
+                with contextlib.suppress(RateLimited):
+                    lifecycle.ask_configure(db, ctx, instance.id, by, ["skills"])
+    bots += [f"{one} of the draft" for one in drafts.drop_secrets(db, account.id, ctx.clock.now())]
     if bots:
         letter = kinds.bots_cut_off(ctx.settings.brand_name, bots, f"{ctx.settings.base_url}/dashboard")
         letters.post(db, ctx, f"bots-cut-off:{user_id}", letter, account.id)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import directory, signup
@@ -26,7 +27,7 @@ from clawhaven.core.secrets import SealBroken
 from clawhaven.instances.models import Instance
 from clawhaven.metering import spending
 from clawhaven.metering.limits import ACCOUNT_SPEND_PER_DAY, AUTOMATIC_PER_DAY, SPEND_PER_DAY
-from clawhaven.metering.models import UsageHour
+from clawhaven.metering.models import UsageHour, UsageRow
 from clawhaven.metering.spending import Spending
 from clawhaven.metering.usage import hour_of
 from clawhaven.notices import outbox
@@ -39,6 +40,13 @@ PURPOSE = "spending.continue"
 
 WEEK = timedelta(days=7)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+_IS_UNCOVERED = text("usage.uncovered_micros > 0")
+"""In the words of the index that holds just these rows."""
+
+MOST_LISTED = 20
+"""Customers named in one alert."""
+
 FACTOR = 3
 """An hour is a spike beyond so many times what is usual."""
 
@@ -87,8 +95,8 @@ def set_account_limit(db: Session, ctx: Context, account_id: str, limit_micros: 
 
 @workflow("watch_spending")
 def watch_spending(scheduled_at: datetime, context: Any) -> None:
-    """Allowances as the plans say, letters about what was reached, alerts for dear hours."""
-    for look in (align_allowances, tell_limits, tell_spikes):
+    """Allowances as the plans say, letters about what was reached, alerts for dear hours and for what nobody paid."""
+    for look in (align_allowances, tell_limits, tell_spikes, tell_uncovered):
         with contextlib.suppress(StepFailed):
             look()
 
@@ -109,6 +117,12 @@ def tell_limits() -> int:
 def tell_spikes() -> int:
     """Write alerts for dear hours; returns how many."""
     return find_spikes(engine.context())
+
+
+@step("tell_uncovered", attempts=1)
+def tell_uncovered() -> int:
+    """Write alerts for usage that no balance covered; returns how many."""
+    return find_uncovered(engine.context())
 
 
 def align(ctx: Context) -> int:
@@ -177,6 +191,37 @@ def find_spikes(ctx: Context) -> int:
     return written
 
 
+def find_uncovered(ctx: Context) -> int:
+    """One alert for each day, today and yesterday, on which calls cost more than hold and wallet had."""
+    now, written = ctx.clock.now(), 0
+    row, today = UsageRow, now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for since in (today - DAY, today):
+        day = spending.day_of(since)
+        with ctx.db.read() as db:
+            if outbox.known(db, {_uncovered_key(day)}):
+                continue
+            # Not summed there: for a GROUP BY, SQLite reads all calls in the accounts' order.
+            short = select(row.account_id, row.uncovered_micros).where(_IS_UNCOVERED, row.started_at >= since)
+            found = Counter[str]()
+            for account_id, micros in db.execute(short.where(row.started_at < since + DAY)):
+                found[account_id] += micros
+            emails = directory.emails_of(db, set(found))
+        if found:
+            ranked = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            lines = [f"{emails.get(one, one)}: {format_usd(micros)}" for one, micros in ranked[:MOST_LISTED]]
+            letter = letters_of.uncovered(
+                day,
+                format_usd(found.total()),
+                lines,
+                len(ranked) - len(lines),
+                f"{ctx.settings.base_url}/admin/margin?month={day[:7]}",
+            )
+            with ctx.db.tx() as db:
+                letters.post_to(db, ctx, _uncovered_key(day), letter, ctx.settings.support_address)
+            written += 1
+    return written
+
+
 def percentile_95(values: Sequence[int], count: int) -> int:
     """The 95th percentile (nearest rank) of `count` values, of which those not given are zero. Pure."""
     rank = math.ceil(0.95 * count)
@@ -217,7 +262,7 @@ def _tell_reached(db: Session, ctx: Context, limit: str, one: Spending, name: st
     micros = one.account_limit_micros if is_account else one.limit_micros
     if limit not in (SPEND_PER_DAY, ACCOUNT_SPEND_PER_DAY) or micros is None:
         return 0
-    what, subject = ("all your assistants", one.account_id) if is_account else (name, one.instance_id)
+    what, subject = ("", one.account_id) if is_account else (name, one.instance_id)
     url = f"{ctx.settings.base_url}/usage" if is_account else f"{ctx.settings.base_url}/instances/{subject}/usage"
     letter = letters_of.limit_reached(ctx.settings.brand_name, what, format_usd(micros), url)
     letters.post(db, ctx, _key(limit, subject, ctx), letter, one.account_id)
@@ -235,6 +280,10 @@ def _key(limit: str, subject: str, ctx: Context) -> str:
 
 def _spike_key(account_id: str, hour: datetime) -> str:
     return f"spend-spike:{account_id}:{hour:%Y-%m-%dT%H}"
+
+
+def _uncovered_key(day: str) -> str:
+    return f"uncovered:{day}"
 
 
 def _record(db: Session, ctx: Context, actor: str, subject: str, account_id: str, micros: int | None) -> None:

@@ -21,6 +21,7 @@ from clawhaven.context import Context
 from clawhaven.core import audit
 from clawhaven.core.db import lock
 from clawhaven.core.errors import AppError
+from clawhaven.core.languages import N_
 from clawhaven.core.logs import get_logger
 from clawhaven.core.money import format_usd
 from clawhaven.notices import kinds
@@ -44,8 +45,8 @@ SWEEP = timedelta(minutes=1)
 NOTHING_SAVED = "no_saved_method"
 """A vendor's code for a customer without a method that can be charged."""
 
-NO_METHOD = "There is no payment method that can be charged."
-CONFIRM = "The bank wants the payment to be confirmed."
+NO_METHOD = N_("There is no payment method that can be charged.")
+CONFIRM = N_("The bank wants the payment to be confirmed.")
 
 
 def open_topup(ctx: Context, owner: Owner, amount_micros: int) -> Checkout:
@@ -111,27 +112,16 @@ def send_link(checkout_id: str, number: int) -> bool:
 def charge(checkout_id: str) -> bool:
     """Charge the saved method, once however often this runs. False: it is not wanted any more, or the vendor refuses.
 
-    Only the refusal that says that there is nothing to charge ends it. After any other an earlier try, whose answer was
-    lost, may have gone through: the checkout stays open for its event, and the operator is asked to look.
+    That the vendor is asked is written down before. Only the refusal that says that there is nothing to charge ends it.
+    After any other an earlier try, whose answer was lost, may have gone through: the checkout stays open for its event,
+    and the operator is asked to look.
     """
     ctx = engine.context()
     with ctx.db.read() as db:
         opened = checkouts.get(db, checkout_id)
         customer = customers.find(db, opened.account_id, opened.provider)
-        row = wallet.find(db, opened.account_id)
-        is_disputed = bool(disputes.of_topups(db, ctx, opened.account_id))
     if opened.reference is not None:
         return True
-    if opened.state != CheckoutState.OPEN:
-        return False
-    if row is None or not row.is_auto:
-        with ctx.db.tx() as db:
-            balance.withdraw(db, ctx, wallet.ensure(db, opened.account_id, ctx.clock.now()))
-        return False
-    if is_disputed:
-        with ctx.db.tx() as db:
-            _close(db, ctx, checkout_id, balance.DISPUTED)
-        return False
     request = ChargeRequest(
         key=opened.id,
         customer_reference=customer or "",
@@ -139,6 +129,13 @@ def charge(checkout_id: str) -> bool:
         description=f"{ctx.settings.brand_name}: usage credit",
         metadata={"checkout": opened.id},
     )
+    with ctx.db.tx() as db:
+        access.hold_account(db, opened.account_id)
+        why_not = _why_not(db, ctx, opened.account_id)
+        if why_not is None and not checkouts.mark_charged(db, checkout_id, ctx.clock.now()):
+            return False
+    if why_not is not None:
+        return _was_charged(ctx, request, why_not)
     try:
         made = ctx.payment(opened.provider).charge_saved(request)
     except ProviderError as error:
@@ -176,9 +173,43 @@ def see_charge(checkout_id: str) -> str:
     return seen.checkout_state
 
 
+def _why_not(db: Session, ctx: Context, account_id: str) -> str | None:
+    """Why nothing is to be charged now, empty where its owner does not want it any more; None: charge it."""
+    row = wallet.find(db, account_id)
+    if row is None or not row.is_auto:
+        return ""
+    return balance.DISPUTED if disputes.of_topups(db, ctx, account_id) else None
+
+
+def _was_charged(ctx: Context, request: ChargeRequest, why_not: str) -> bool:
+    """True when an earlier try, whose answer was lost, has charged what is not wanted any more. It is closed otherwise,
+    but for one whose last try is so young that it may not show at the vendor yet: the sweep comes again."""
+    with ctx.db.read() as db:
+        opened = checkouts.get(db, request.key)
+    if opened.state != CheckoutState.OPEN:
+        return False
+    if opened.charged_at is not None:
+        made = ctx.payment(opened.provider).find_charge(request)
+        if made is not None:
+            with ctx.db.tx() as db:
+                checkouts.attach(db, opened.id, made.reference, made.url)
+            return True
+        if ctx.clock.now() < opened.charged_at + STUCK:
+            return False
+    with ctx.db.tx() as db:
+        access.hold_account(db, opened.account_id)
+        if why_not:
+            _close(db, ctx, opened.id, why_not)
+        else:
+            balance.withdraw(db, ctx, wallet.ensure(db, opened.account_id, ctx.clock.now()), is_sure=True)
+    return False
+
+
 def _close(db: Session, ctx: Context, checkout_id: str, why: str) -> None:
     """Nothing was charged, and nothing will be under this key."""
     known = checkouts.get(db, checkout_id)
+    if known.reference is not None:
+        return  # Its event came meanwhile: it was charged after all.
     balance.fail_auto(db, ctx, known, why)
     if known.state == CheckoutState.OPEN:
         checkouts.expire(db, checkout_id, ctx.clock.now())

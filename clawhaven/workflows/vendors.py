@@ -112,7 +112,8 @@ def find_paid_checkouts(ctx: Context) -> list[Difference]:
                 silent.add(row.provider)
                 found.append(_silent(row.provider, error))
             continue
-        if seen.checkout_state == "paid":
+        is_refused = bool(seen.foreign) and not seen.payments and all(one.is_returned for one in seen.foreign)
+        if seen.checkout_state == "paid" and not is_refused:
             problem = f"paid at {row.provider} and {row.state} here"
             found.append(_settle(row.id, problem, row.id, row.account_id))
     return _doubt(ctx, found)

@@ -159,7 +159,9 @@ class Scene:
             states.activate(db, instance_id, ctx.clock.now())
             access.open_access(db, ctx, instance_id)
             db.execute(sa.text("UPDATE operation SET state = 'done' WHERE instance_id = :id"), {"id": instance_id})
-        files.apply_config(ctx, instance_id, with_workspace=True)
+        files.apply_config(ctx, instance_id)
+        built = files.load(ctx, instance_id)[0]
+        self.world.apply(built.placement or {}, files.render_workspace(ctx, built))
 
     def put_in(self, state: State, email: str | None = None) -> Begun:
         """An assistant in this state, as its history leaves it."""

@@ -45,7 +45,7 @@ def test_the_first_who_opens_the_link_is_the_owner(stage: Scene) -> None:
     assert stage.telegram.asked == [(token, 0), (token, 5), (token, 9)]
     row = connection_of(stage, begun)
     assert (row.owner_external_id, row.owner_username, row.claim_token) == ("42", "ada", None)
-    assert events(stage, "claimed") == ["telegram: now serves @ada and nobody else."]
+    assert events(stage, "claimed") == ["The bot knows its owner now and answers nobody else."]
     assert stage.telegram.confirmed == ["42"]
     assert stage.count("operation", "kind = 'configure'") == 1
     assert stage.count("audit_log", "action = 'channel.claim'") == 1

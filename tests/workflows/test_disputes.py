@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,34 @@ def test_each_turn_is_told_once(scene: Scene) -> None:
                 disputes.alert(db, scene.ctx, [receipt])
     assert scene.count("notice", "kind = 'alert'") == 3
     assert scene.count("notice", f"recipient = '{scene.ctx.settings.support_address}'") == 3
+
+
+def test_a_question_of_a_bank_is_no_dispute(scene: Scene) -> None:
+    begun = scene.live()
+    assert begun.checkout
+    subjects = {
+        "inquiry": "is asked about by their bank: ada@example.com",
+        "inquiry_closed": "was asked about by their bank, which has closed the matter: ada@example.com",
+    }
+    (payment,) = scene.vendor.fetch(scene.reference(begun)).payments
+    for word, subject in subjects.items():
+        due = scene.ctx.clock.now() + timedelta(days=9) if word == "inquiry" else None
+        seen = scene.vendor.fetch(scene.reference(begun))
+        seen = dataclasses.replace(seen, payments=(dataclasses.replace(payment, dispute=word, dispute_due_at=due),))
+        for _ in range(2):
+            with scene.ctx.db.tx() as db:
+                settlement.equalise(db, scene.ctx, checkouts.get(db, begun.checkout.id), seen)
+        assert scene.instance(begun.instance.id).state == "active"
+        with scene.ctx.db.read() as db:
+            (row,) = db.query(Notice).filter_by(kind="alert", subject=f"A payment of $29.00 {subject}")
+            text = scene.ctx.keys.open(row.sealed_text, outbox.PURPOSE)
+        assert ("Answer by: " in text, "It is not a dispute" in text) == (word == "inquiry",) * 2, text
+    assert scene.count("notice", "kind = 'alert'") == 2
+    with scene.ctx.db.tx() as db:
+        (receipt,) = checkouts.receipts_of(db, begun.checkout.id)
+        receipt.refunded_micros = receipt.amount_micros
+        disputes.alert(db, scene.ctx, [receipt])
+    assert scene.count("notice", "subject LIKE '%was given back in full%'") == 1
 
 
 def test_the_operator_reads_who_how_much_until_when_and_where(scene: Scene) -> None:
@@ -77,9 +106,9 @@ class Payer:
                 settlement.equalise(db, ctx, checkouts.get(db, self.page.id), seen)
                 assert ledger.check_books(db) == []
 
-    def dispute(self, verdict: Any) -> None:
+    def dispute(self, verdict: Any, part_micros: int | None = None) -> None:
         (payment,) = self.scene.vendor.fetch(self.page.reference or "").payments
-        self.scene.vendor.dispute(payment.reference, verdict)
+        self.scene.vendor.dispute(payment.reference, verdict, part_micros)
         self.settle()
 
     def pass_by(self, time: timedelta) -> None:
@@ -147,6 +176,24 @@ def test_what_comes_in_or_free_meanwhile_is_set_aside_up_to_what_is_disputed(sce
     payer.book(-8, "use")
     payer.dispute("lost")
     assert payer.dollars == (10, 0)
+
+
+@pytest.mark.parametrize("verdict", ["won", "lost"])
+def test_of_a_top_up_only_what_is_disputed_is_set_aside_and_lost(scene: Scene, verdict: str) -> None:
+    payer = Payer(scene)
+    payer.dispute("open", 100 * DOLLAR)
+    assert payer.dollars == (510, 100)
+    assert payer.row.level == Level.OK
+    payer.dispute(verdict)
+    payer.pass_by(HOUR)
+    assert payer.dollars == ((510, 0) if verdict == "won" else (410, 0))
+    with scene.ctx.db.read() as db:
+        texts = [
+            scene.ctx.keys.open(one.sealed_text, outbox.PURPOSE) for one in db.query(Notice).filter_by(kind="alert")
+        ]
+    assert len(texts) == 2
+    for text in texts:
+        assert "Amount: $500.00\nDisputed of it: $100.00\n" in text
 
 
 def test_a_refusal_meanwhile_is_forgotten_when_it_is_won(scene: Scene) -> None:

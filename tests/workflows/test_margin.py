@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,12 +17,14 @@ from clawhaven.core.errors import Invalid
 from clawhaven.core.ids import new_id
 from clawhaven.instances.models import Instance, InstanceEvent
 from clawhaven.metering.models import UsageRow
+from clawhaven.ports.payments import FeeRate
+from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import access, margin
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
 
 
-def use(scene: Scene, begun: Begun, mode: str, cost: int, price: int, state: str = "closed") -> None:
+def use(scene: Scene, begun: Begun, mode: str, cost: int, price: int, state: str = "closed", short: int = 0) -> None:
     """A model call, as metering leaves it."""
     now = scene.ctx.clock.now()
     values: dict[str, Any] = {
@@ -37,6 +40,7 @@ def use(scene: Scene, begun: Begun, mode: str, cost: int, price: int, state: str
         "state": state,
         "provider_cost_micros": cost,
         "price_micros": price,
+        "uncovered_micros": short,
         "started_at": now,
         "expires_at": now,
     }
@@ -99,6 +103,17 @@ def test_a_month_of_two_customers(scene: Scene) -> None:
         if name not in ("account_id", "email"):
             assert getattr(found.total, name) == sum(getattr(line, name) for line in found.lines), name
     assert found.total.margin_micros == sum(line.margin_micros for line in found.lines)
+
+
+def test_what_nobody_paid_is_named_and_costs_no_second_time(scene: Scene) -> None:
+    begun = scene.live()
+    use(scene, begun, "metered", cost=100, price=150)
+    before = report(scene).total
+    use(scene, begun, "metered", cost=100, price=120, short=30)
+    use(scene, begun, "metered", cost=0, price=0, state="abandoned", short=7)
+    after = report(scene).total
+    assert (before.uncovered_micros, after.uncovered_micros) == (0, 30)
+    assert after.margin_micros == before.margin_micros + 20
 
 
 def test_other_months_are_other_months(scene: Scene) -> None:
@@ -180,3 +195,33 @@ def test_a_strange_margin_is_explained(figures: dict[str, int], percent: int | N
     assert one.percent == percent
     assert bool(one.remark) == bool(told)
     assert re.search(told, one.remark)
+
+
+def test_reports_of_many_customers_are_kept_for_a_minute(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lately = margin.Lately()
+    first = lately.report(scene.ctx)
+    assert lately.report(scene.ctx) is not first, "a small one is made anew"
+    monkeypatch.setattr(margin, "LARGE", 0)
+    kept = lately.report(scene.ctx)
+    assert lately.report(scene.ctx) is kept
+    scene.ctx.clock.advance(margin.KEPT)
+    assert lately.report(scene.ctx).made_at >= kept.made_at + margin.KEPT
+
+
+def test_a_vendor_that_tells_no_fee_is_estimated_by_its_price_list(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.live("ada@example.com")
+    scene.live("bea@example.com")
+    with scene.ctx.db.tx() as db:
+        (told, untold) = db.scalars(sa.select(Receipt).order_by(Receipt.created_at)).all()
+        told.fee_micros, untold.fee_micros = 1_140_000, None
+    before = report(scene).total
+    assert (before.fees_micros, before.fees_estimated_micros, before.fees_unknown) == (1_140_000, 0, 1)
+    monkeypatch.setattr(Sandbox, "fee_rate", FeeRate(Decimal("3.9"), 400_000))
+    found = report(scene)
+    estimate = 1_131_000 + 400_000  # 3.9 % of $29.00, and 40 cents
+    assert (found.total.fees_micros, found.total.fees_estimated_micros) == (1_140_000 + estimate, estimate)
+    assert found.total.fees_unknown == 0
+    assert sorted(line.fees_estimated_micros for line in found.lines) == [0, estimate]
+    assert found.total.margin_micros == before.margin_micros - estimate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -179,6 +180,38 @@ def test_missed_events_are_fetched_once(scene: Scene) -> None:
     assert scene.count("payment_event") == 3
 
 
+def test_an_event_counts_as_stored_only_once_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+    (headers, body), *_ = scene.vendor.unseen(begun.checkout.created_at)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the work could not be asked for")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(payments, "enqueue", fail)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                payments.receive(scene.ctx, "sandbox", headers, body)
+    assert scene.count("payment_event") == 0
+    assert payments.receive(scene.ctx, "sandbox", headers, body)
+    assert not payments.receive(scene.ctx, "sandbox", headers, body), "known by heart"
+    monkeypatch.setattr(payments, "_stored", WeakKeyDictionary())  # another process, or this one after a restart
+    assert not payments.receive(scene.ctx, "sandbox", headers, body), "known from the database"
+    assert scene.count("payment_event") == 1
+
+
+def test_what_a_process_knows_by_heart_has_a_bound(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payments, "REMEMBERED", 2)
+    begun = scene.sign_up()
+    scene.vendor.complete(scene.reference(begun), "paid")
+    for _ in range(2):
+        for headers, body in scene.vendor.unseen(begun.checkout.created_at):
+            payments.receive(scene.ctx, "sandbox", headers, body)
+            assert len(payments._stored[scene.ctx.db]) <= 2
+    assert scene.count("payment_event") == 3
+
+
 def test_what_was_missed_while_nothing_ran_for_days_is_fetched(scene: Scene) -> None:
     owner = scene.live().owner
     bought = topups.open_topup(scene.ctx, owner, 20_000_000)
@@ -248,7 +281,7 @@ def test_a_periodic_look_asks_a_vendor_that_does_not_answer_once(scene: Scene, m
         raise ProviderError("away", code="sandbox_down")
 
     monkeypatch.setattr(Sandbox, "fetch", be_away)
-    wanted = f"settle:{begun.checkout.id}:{int(scene.ctx.clock.now().timestamp())}"
+    wanted = f"settle:{begun.checkout.id}"
     with engine.running(scene.ctx):
         with scene.ctx.db.tx() as db:
             payments.ask_settle(db, scene.ctx, begun.checkout.id, is_patient=False)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+from typing import Any
+
 import pytest
 
 from clawhaven import ledger
 from clawhaven.accounts import links
 from clawhaven.billing import customers
 from clawhaven.billing.models import Subscription
-from clawhaven.core.errors import Conflict, Forbidden, IllegalMove, Invalid, NotFound
+from clawhaven.core.audit import AuditEntry
+from clawhaven.core.errors import Conflict, Forbidden, IllegalMove, Invalid, NotFound, PaymentRequired
+from clawhaven.ports.payments import Capability
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import access, checkout, lifecycle, plan
 from clawhaven.workflows.checkout import Form
@@ -76,7 +82,7 @@ def test_the_vendor_s_customer_is_used_again_and_never_another_account_s(engine_
         assert customers.find(db, "acc_other", "sandbox") is None
         assert customers.account_of(db, "sandbox", reference) == begun.owner.account.id
     assert plan.portal_url(scene.ctx, begun.owner.account.id).startswith("http")
-    assert plan.saved_method(scene.ctx, begun.owner.account.id)
+    assert list(plan.saved_methods(scene.ctx, begun.owner.account.id)) == ["sandbox"]
     assert [one.amount_micros for one in plan.list_invoices(scene.ctx, begun.owner.account.id)] == [29_000_000]
     stranger = scene.sign_up("new@example.com")
     assert plan.list_invoices(scene.ctx, stranger.owner.account.id) == []
@@ -181,3 +187,114 @@ def test_the_plan_and_its_price_stay_while_renewals_are_held(engine_context: Sce
         with pytest.raises(IllegalMove, match="disputed"):
             act()
     assert row(scene, begun).plan == "personal"
+
+
+def dearer(scene: Scene, monkeypatch: pytest.MonkeyPatch, micros: int = 39_000_000) -> None:
+    """The plan costs something else from now on."""
+    now = dataclasses.replace(scene.ctx.plans.get("personal"), price_micros=micros)
+    monkeypatch.setitem(scene.ctx.plans._plans, "personal", now)
+
+
+def noted(scene: Scene, action: str) -> list[dict[str, Any]]:
+    """What the audit log says of an action."""
+    with scene.ctx.db.read() as db:
+        return [one.details for one in db.query(AuditEntry).filter_by(action=action)]
+
+
+@pytest.mark.parametrize("micros", [39_000_000, 19_000_000])
+def test_a_new_price_is_taken_and_paid(engine_context: Scene, monkeypatch: pytest.MonkeyPatch, micros: int) -> None:
+    scene = engine_context
+    begun = scene.live()
+    account, subscription = begun.owner.account.id, row(scene, begun).id
+    dearer(scene, monkeypatch, micros)
+    assert plan.accept_price(scene.ctx, account, subscription, USER).amount_micros == micros
+    assert row(scene, begun).amount_micros == micros
+    (line,) = noted(scene, "subscription.accept_price")
+    assert (line["before_micros"], line["wanted_micros"], line["amount_micros"]) == (29_000_000, micros, micros)
+
+
+def test_a_new_price_whose_difference_waits_for_its_payment_is_not_taken(
+    engine_context: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = engine_context
+    begun = scene.live()
+    account, subscription = begun.owner.account.id, row(scene, begun).id
+    dearer(scene, monkeypatch)
+    monkeypatch.setattr(Sandbox, "change_plan", lambda *_: None)  # as Stripe does with pending_if_incomplete
+    with pytest.raises(PaymentRequired, match="paid first") as refused:
+        plan.accept_price(scene.ctx, account, subscription, USER)
+    assert refused.value.details["pay_url"].startswith("http")
+    assert row(scene, begun).amount_micros == 29_000_000
+    (line,) = noted(scene, "subscription.accept_price")
+    assert (line["wanted_micros"], line["amount_micros"]) == (39_000_000, 29_000_000), "what was asked, and what is"
+
+
+def test_a_new_price_that_the_card_does_not_pay_is_not_taken(
+    engine_context: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = engine_context
+    begun = scene.live()
+    dearer(scene, monkeypatch)
+    scene.vendor.use_card(str(scene.vendor.fetch(scene.reference(begun)).customer_reference), "declined")
+    with pytest.raises(PaymentRequired, match="declined"):
+        plan.accept_price(scene.ctx, begun.owner.account.id, row(scene, begun).id, USER)
+    assert row(scene, begun).amount_micros == 29_000_000
+    assert noted(scene, "subscription.accept_price") == []
+
+
+def test_whoever_owes_or_is_paused_keeps_the_price_and_the_plan(
+    engine_context: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = engine_context
+    owing, paused = scene.live(), scene.live("bea@example.com")
+    dearer(scene, monkeypatch)
+    scene.vendor.fail_renewal(row(scene, owing).reference)
+    scene.vendor.refund_rest(scene.vendor.fetch(scene.reference(paused)).payments[0].reference)
+    for begun, told in ((owing, "what is owed"), (paused, "disputed or returned")):
+        settle(scene, begun)
+        account, subscription = begun.owner.account.id, row(scene, begun).id
+        for act in (
+            partial(plan.accept_price, scene.ctx, account, subscription),
+            partial(plan.change, scene.ctx, account, subscription, "yearly"),
+        ):
+            with pytest.raises(IllegalMove, match=told):
+                act(USER)
+        assert (row(scene, begun).plan, row(scene, begun).amount_micros) == ("personal", 29_000_000)
+
+
+class ByMail:
+    """A second vendor, which knows its customers by their mail address, keeps no card and has a page for them."""
+
+    name = "bymail"
+    capabilities = frozenset({Capability.TOPUPS, Capability.PORTAL})
+    is_for_production = True
+    is_customer_by_email = True
+    fee_rate = None
+    checkout_origins = ()
+
+    def portal_url(self, customer_reference: str, _return_url: str) -> str:
+        return f"https://bymail.example/{customer_reference}"
+
+
+def test_each_of_two_vendors_has_its_page_and_its_method(scene: Scene) -> None:
+    begun = scene.live()
+    account, sandbox = begun.owner.account.id, scene.vendor
+    vendors: Any = {"bymail": ByMail(), "sandbox": sandbox}
+    settings = scene.ctx.settings.model_copy(update={"topups_by": "bymail", "subscriptions_by": "sandbox"})
+    ctx = dataclasses.replace(scene.ctx, payments=vendors, settings=settings)
+    assert plan.portals(ctx, account) == ["sandbox"]
+    assert list(plan.saved_methods(ctx, account)) == ["sandbox"], "whoever sells top-ups"
+    with pytest.raises(NotFound):
+        plan.portal_url(ctx, account, "bymail")
+    with ctx.db.tx() as db:
+        customers.remember(db, account, "bymail", "cust_1", ctx.clock.now())
+    assert plan.portals(ctx, account) == ["bymail", "sandbox"]
+    assert "/sandbox/" in plan.portal_url(ctx, account), "the first that may be shown"
+    with pytest.raises(Forbidden):
+        plan.portal_url(ctx, account, "bymail")
+    with ctx.db.tx() as db:
+        links.verify(db, begun.owner.user.id, ctx.clock.now())
+    assert plan.portal_url(ctx, account, "bymail") == plan.portal_url(ctx, account) == "https://bymail.example/cust_1"
+    assert "/sandbox/" in plan.portal_url(ctx, account, "sandbox")
+    with pytest.raises(Invalid, match="not switched on"):
+        plan.portal_url(ctx, account, "stripe")

@@ -7,15 +7,18 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from clawhaven.accounts import signup
 from clawhaven.billing import checkouts, patience, subscriptions, waitlist
 from clawhaven.billing.models import Checkout, InboxEvent, Subscription
+from clawhaven.core.languages import speaking
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import Reason, State
 from clawhaven.notices import kinds
+from clawhaven.notices.models import Notice
 from clawhaven.ports.errors import ProviderError
 from clawhaven.providers.payments.sandbox import Sandbox
-from clawhaven.workflows import attempts, engine, letters, payments, reconcile
+from clawhaven.workflows import attempts, deletion, engine, letters, payments, reconcile
 from tests.workflows.scene import Scene
 
 
@@ -145,7 +148,9 @@ def test_an_event_that_was_not_applied_is_asked_for_again(scene: Scene) -> None:
     assert found(scene) == {}
     workflow_states(scene, "event:%", "ERROR")
     assert sorted(found(scene).values()) == ["asked for again"] * 3
-    assert scene.count("workflow_status") == before + 3
+    assert scene.count("workflow_status") == before + 3 + 1
+    assert scene.count("workflow_status", "name = 'apply_payment'") == 6
+    assert scene.count("workflow_status", "name = 'settle'") == 1, "its open checkout is asked about, once"
 
 
 def test_an_event_that_fails_for_a_day_is_tried_once_more_then_told_once(scene: Scene) -> None:
@@ -192,6 +197,21 @@ def test_an_event_that_is_given_up_says_why(scene: Scene, monkeypatch: pytest.Mo
     scene.ctx.clock.advance(reconcile.EVENT_LIFE + timedelta(minutes=1))
     of_events(scene)
     assert scene.count("payment_event", "note = 'not applied within a day: account_closed'") == len(ids)
+
+
+def test_an_event_of_a_deleted_account_that_is_given_up_is_emptied(stage: Scene) -> None:
+    begun = stage.sign_up()
+    stage.vendor.complete(stage.reference(begun), "paid")
+    payments.sync(stage.ctx)
+    with stage.ctx.db.tx() as db:
+        db.execute(sa.update(InboxEvent).values(note="asked for a last time"))
+        deletion.begin(db, stage.ctx, signup.owner_of(db, begun.owner.account.id), "user:me")
+    workflow_states(stage, "event:%", "ERROR")
+    stage.ctx.clock.advance(reconcile.EVENT_LIFE + timedelta(minutes=1))
+    assert set(of_events(stage).values()) == {"the operator was told"}
+    with stage.ctx.db.read() as db:
+        rows = db.execute(sa.select(InboxEvent.state, InboxEvent.body, InboxEvent.note)).tuples().all()
+    assert set(rows) == {("ignored", b"", "")}
 
 
 def test_a_vendor_that_is_switched_off_starves_nobody(stage: Scene) -> None:
@@ -345,7 +365,8 @@ def test_the_next_in_line_is_invited_once_a_place_is_free(stage: Scene) -> None:
     now = stage.ctx.clock.now()
     with stage.ctx.db.tx() as db:
         for number in range(2):
-            waitlist.join(db, f"{'w' * 200}{number}@example.com", now + timedelta(seconds=number))
+            with speaking("de" if number else "en"):
+                waitlist.join(db, f"{'w' * 200}{number}@example.com", now + timedelta(seconds=number))
     reconcile.tidy()
     assert stage.count("notice", "kind = 'place_free'") == 0
     with stage.ctx.db.tx() as db:
@@ -355,7 +376,9 @@ def test_the_next_in_line_is_invited_once_a_place_is_free(stage: Scene) -> None:
     assert stage.count("notice", "kind = 'place_free'") == 1, "the place is kept for who was invited"
     stage.ctx.clock.advance(reconcile.INVITATION_LIFE + timedelta(minutes=1))
     reconcile.tidy()
-    assert stage.count("notice", "kind = 'place_free'") == 2
+    with stage.ctx.db.read() as db:
+        rows = db.scalars(sa.select(Notice).where(Notice.kind == "place_free").order_by(Notice.created_at)).all()
+    assert [row.subject for row in rows] == ["A place at Clawhaven is free", "Bei Clawhaven ist ein Platz frei"]
 
 
 def test_nothing_is_done_twice_by_two_rounds(scene: Scene) -> None:

@@ -64,6 +64,11 @@ class Plan:
     def reasons(self) -> list[Reason]:
         return states.reasons(self.stage.instance(self.begun.instance.id))
 
+    @property
+    def told_free(self) -> int:
+        """How often the operator was told of a period that is not charged."""
+        return self.stage.count("notice", "kind = 'alert' AND subject LIKE 'A period of $29.00 is not charged: ada@%'")
+
     def come_back(self) -> None:
         """What the resume workflow does at its end."""
         with self.stage.ctx.db.tx() as db:
@@ -88,6 +93,9 @@ def test_no_period_is_charged_while_a_payment_is_disputed(stage: Scene, verdict:
     assert (plan.paid, plan.row.state, plan.reasons) == (1, "active", [Reason.PAYMENT])
     plan.dispute(verdict)
     plan.settle()
+    assert plan.told_free == 1, "the operator hears of the period that nobody pays"
+    plan.settle()
+    assert plan.told_free == 1
     assert (plan.is_paused, plan.ours) == (False, (False, False))
     plan.settle()
     stage.vendor.renew(plan.row.reference)
@@ -95,6 +103,14 @@ def test_no_period_is_charged_while_a_payment_is_disputed(stage: Scene, verdict:
     assert (plan.paid, plan.row.state, plan.ours) == (2, "active", (False, False))
     assert plan.reasons == []
     assert stage.count("audit_log", "action LIKE 'renewals.%'") == 2
+
+
+def test_a_dispute_that_ends_within_its_period_costs_nobody_anything(stage: Scene) -> None:
+    plan = Plan(stage)
+    for verdict in ("open", "won"):
+        plan.dispute(verdict)
+        plan.settle()
+    assert (plan.is_paused, plan.ours, plan.told_free) == (False, (False, False), 0)
 
 
 def test_where_a_dispute_does_not_suspend_renewals_go_on(stage: Scene) -> None:

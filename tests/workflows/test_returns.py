@@ -167,3 +167,31 @@ def test_the_operators_refund_has_failed_after_all_and_can_be_made_again(scene: 
     with scene.ctx.db.read() as db:
         assert db.get_one(Refund, "ref_1").state == "failed"
     assert (paid.dollars, paid.letters) == (510, (1, 1))
+
+
+def test_an_older_answer_lifts_no_dispute(scene: Scene) -> None:
+    paid = Payment.of_plan(scene)
+    before = paid.look()
+    scene.vendor.dispute(paid.receipt.reference, "open")
+    paid.settle()
+    (known,) = before.payments
+    unseen = dataclasses.replace(before, payments=(dataclasses.replace(known, refunded_micros=None),))
+    for answer, age in ((before, timedelta(minutes=1)), (unseen, timedelta())):
+        paid.settle(answer, age)
+        assert paid.receipt.dispute == "open"
+        assert paid.receipt.period_start_at == known.period_start
+        assert Reason.PAYMENT in states.reasons(scene.instance(paid.begun.instance.id))
+    scene.vendor.dispute(paid.receipt.reference, "won")
+    paid.settle()
+    assert Reason.PAYMENT not in states.reasons(scene.instance(paid.begun.instance.id))
+
+
+def test_an_older_answer_gives_nothing_back_again(scene: Scene) -> None:
+    paid = Payment.of_topup(scene)
+    paid.give_back()
+    gone = paid.look()
+    paid.come_back()
+    paid.settle(gone, timedelta(minutes=1))
+    assert (paid.dollars, paid.receipt.refunded_micros) == (510, 0)
+    paid.settle(gone)
+    assert paid.dollars == 10, "the vendor says so now"

@@ -19,7 +19,8 @@ from clawhaven.ledger import check_books
 from clawhaven.notices import outbox
 from clawhaven.notices.models import Notice
 from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import attempts, engine, lifecycle, payments, provision, reconcile, wake
+from clawhaven.providers.payments.sandbox_trouble import Trouble
+from clawhaven.workflows import attempts, deletion, engine, lifecycle, payments, provision, reconcile, settlement, wake
 from tests.workflows.scene import TOKEN, Scene
 
 
@@ -273,3 +274,54 @@ def test_one_unreadable_event_stops_no_other(stage: Scene, monkeypatch: pytest.M
     assert real
     monkeypatch.setattr(type(stage.vendor._Guarded__provider), "unseen", lambda _self, _since: [({}, b"{}"), *real])
     assert payments.sync(stage.ctx) == len(real)
+
+
+@pytest.mark.parametrize("is_account", [False, True])
+def test_what_its_vendor_does_not_know_any_more_has_ended(stage: Scene, is_account: bool) -> None:
+    begun = stage.live()
+    with stage.ctx.db.tx() as db:
+        db.execute(sa.text("UPDATE subscription SET reference = 'ssub_gone'"))
+        asked = lifecycle.ask_delete(db, stage.ctx, begun.instance.id, "user:x")
+    if is_account:
+        with stage.ctx.db.tx() as db:
+            db.execute(sa.text("UPDATE checkout SET reference = 'sco_gone'"))
+        assert deletion.end_agreements(begun.owner.account.id)
+    assert lifecycle.delete.__wrapped__(begun.instance.id, asked.id) == "deleted"  # type: ignore[attr-defined]
+    assert stage.instance(begun.instance.id).state == State.DELETED
+    assert stage.count("subscription", "state = 'canceled'") == 1
+    assert stage.count("audit_log", "action = 'subscription.unknown'") == 1
+    assert stage.count("notice", "key LIKE 'unknown:%'") == 1
+
+
+def test_what_goes_on_at_its_vendor_after_it_ended_here_is_ended_and_given_back(stage: Scene) -> None:
+    """The vendor did not know it for a moment, as when another account's key is set."""
+    begun = stage.live()
+    with stage.ctx.db.tx() as db:
+        real = db.scalar(sa.text("SELECT reference FROM subscription"))
+        db.execute(sa.text("UPDATE subscription SET reference = 'ssub_gone'"))
+        asked = lifecycle.ask_delete(db, stage.ctx, begun.instance.id, "user:x")
+    assert lifecycle.delete.__wrapped__(begun.instance.id, asked.id) == "deleted"  # type: ignore[attr-defined]
+    with stage.ctx.db.tx() as db:
+        db.execute(sa.text("UPDATE subscription SET reference = :real"), {"real": real})
+    seen = stage.vendor.fetch(stage.reference(begun))
+    assert seen.subscription is not None
+    assert seen.subscription.state == "active"
+    stage.ctx.clock.advance(timedelta(days=32))
+    stage.vendor.renew(real)
+    assert begun.checkout is not None
+    assert payments.settle.__wrapped__(begun.checkout.id, False) == settlement.UNWANTED  # type: ignore[attr-defined]
+    seen = stage.vendor.fetch(stage.reference(begun))
+    assert seen.subscription is not None
+    assert seen.subscription.state == "canceled"
+    assert [payment.refunded_micros for payment in seen.payments][-1] == 29_000_000
+
+
+def test_a_vendor_that_does_not_answer_has_ended_nothing(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "pause", lambda seconds: None)
+    begun = stage.live()
+    with stage.ctx.db.tx() as db:
+        asked = lifecycle.ask_delete(db, stage.ctx, begun.instance.id, "user:x")
+    stage.vendor.make_trouble(Trouble(is_down=True))
+    assert lifecycle.delete.__wrapped__(begun.instance.id, asked.id) == "sandbox_down"  # type: ignore[attr-defined]
+    assert stage.instance(begun.instance.id).state == State.ACTIVE
+    assert stage.count("subscription", "state = 'active'") == 1

@@ -15,7 +15,10 @@ from clawhaven.core.errors import Conflict, Invalid
 from clawhaven.instances.models import Instance
 from clawhaven.instances.states import State
 from clawhaven.ledger import check_books
+from clawhaven.ledger.models import LedgerEntry
 from clawhaven.metering import grants
+from clawhaven.notices import outbox
+from clawhaven.notices.models import Notice
 from clawhaven.ports.payments import VendorPayment, VendorState
 from clawhaven.workflows import access, checkout, lifecycle, payments, plan, settlement
 from clawhaven.workflows.checkout import Begun, Form
@@ -100,6 +103,32 @@ def test_a_plan_changed_at_the_vendor_changes_limits_and_mode_here(engine_contex
     scene.vendor.renew(again.reference)
     settle(scene, begun)
     assert wallet(scene, begun) == 10_000_000
+    books_are_right(scene)
+
+
+def test_a_receipt_names_the_plan_it_paid_for(engine_context: Scene) -> None:
+    scene = engine_context
+    begun = scene.live()
+    plan.change(scene.ctx, begun.owner.account.id, row(scene, begun).id, "metered", USER)
+    scene.vendor.renew(row(scene, begun).reference)
+    settle(scene, begun)
+    with scene.ctx.db.read() as db:
+        paid = [one.note for one in db.query(LedgerEntry).filter_by(kind="payment").order_by(LedgerEntry.created_at)]
+        texts = [
+            scene.ctx.keys.open(one.sealed_text, outbox.PURPOSE)
+            for one in db.query(Notice).filter_by(kind="receipt").order_by(Notice.created_at)
+        ]
+    names = [scene.ctx.plans.get(one).name for one in ("personal", "metered")]
+    assert [note.removeprefix("Payment for ") for note in (paid[0], paid[-1])] == names
+    for name, text in zip(names, (texts[0], texts[-1]), strict=True):
+        assert f"the plan {name}." in text
+    (first, *_, last) = scene.vendor.fetch(scene.reference(begun)).payments
+    for payment in (first, last):
+        scene.vendor.refund_rest(payment.reference)
+    settle(scene, begun)
+    with scene.ctx.db.read() as db:
+        returned = {one.note for one in db.query(LedgerEntry).filter_by(kind="plan_returned")}
+    assert returned == {f"{name} taken back" for name in names}
     books_are_right(scene)
 
 

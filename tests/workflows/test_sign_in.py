@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from clawhaven.accounts import links, sessions, signup
 from clawhaven.api.app import create_app
+from clawhaven.core.languages import speaking
 from clawhaven.instances import connections
 from clawhaven.metering.models import OwnKey
+from clawhaven.notices.models import Notice
 from clawhaven.workflows import sign_in
 from tests.workflows.scene import TOKEN, Scene
 
@@ -106,3 +109,17 @@ def test_a_strangers_model_key_does_not_stay_either(scene: Scene) -> None:
     use(scene, "victim@example.com")
     assert scene.count("own_key") == 0
     assert scene.count("notice", "kind = 'bots_cut_off'") == 1
+
+
+def test_the_link_is_mailed_in_its_readers_language(scene: Scene) -> None:
+    with speaking("de"):
+        scene.sign_up("ada@example.com")
+    scene.sign_up("bob@example.com")
+    with scene.ctx.db.tx() as db:
+        db.execute(sa.text("UPDATE user_account SET language = NULL WHERE email = 'bob@example.com'"))
+    for language, email in (("en", "ada@example.com"), ("de", "bob@example.com")):
+        with speaking(language), scene.ctx.db.tx() as db:
+            assert sign_in.mail_link(db, scene.ctx, email)
+    with scene.ctx.db.read() as db:
+        subjects = set(db.scalars(sa.select(Notice.subject).where(Notice.kind == "sign_in")))
+    assert subjects == {"Anmelden bei Clawhaven"}

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from clawhaven import metering
 from clawhaven.accounts.models import User
 from clawhaven.core.errors import Invalid, NotFound
+from clawhaven.core.ids import new_id
 from clawhaven.metering import Source
 from clawhaven.metering import spending as room
 from clawhaven.metering.limits import ACCOUNT_SPEND_PER_DAY, AUTOMATIC_PER_DAY, SPEND_PER_DAY
-from clawhaven.metering.models import Grant, UsageHour
+from clawhaven.metering.models import Grant, UsageHour, UsageRow
 from clawhaven.metering.spending import spending_of
 from clawhaven.metering.usage import hour_of
 from clawhaven.notices import outbox
@@ -225,3 +226,47 @@ def test_the_95th_percentile_is_the_nearest_rank(values: list[int], count: int, 
 
 def test_it_is_looked_at_every_minute() -> None:
     assert {"name": "spending", "function": spending.watch_spending, "cron": "* * * * *"} in SCHEDULES
+
+
+def test_what_no_balance_covered_is_told_once_a_day(scene: Scene, begun: Begun) -> None:
+    assert spending.find_uncovered(scene.ctx) == 0
+    leave_uncovered(scene, begun, 0)
+    assert spending.find_uncovered(scene.ctx) == 0
+    leave_uncovered(scene, begun, 1_500_000)
+    leave_uncovered(scene, begun, 250_000)
+    assert (spending.find_uncovered(scene.ctx), spending.find_uncovered(scene.ctx)) == (1, 0)
+    (told,) = letters(scene, "uncovered:")
+    assert told.startswith(f"{scene.ctx.settings.support_address}\nUsage for $1.75 was covered by no balance")
+    assert f"- {begun.owner.user.email}: $1.75\n" in told
+    scene.ctx.clock.advance(timedelta(days=1))
+    assert spending.find_uncovered(scene.ctx) == 0
+    leave_uncovered(scene, begun, 10_000)
+    scene.ctx.clock.advance(timedelta(days=1))
+    assert spending.find_uncovered(scene.ctx) == 1
+    scene.ctx.clock.advance(timedelta(days=1))
+    leave_uncovered(scene, begun, 10_000, days_ago=2)
+    assert spending.find_uncovered(scene.ctx) == 0
+    assert scene.count("notice", "kind = 'alert' AND key LIKE 'uncovered:%'") == 2
+
+
+def leave_uncovered(scene: Scene, begun: Begun, micros: int, days_ago: int = 0) -> None:
+    """A call for which so much was missing."""
+    at = scene.ctx.clock.now() - timedelta(days=days_ago)
+    with scene.ctx.db.tx() as db:
+        db.add(
+            UsageRow(
+                id=new_id("call"),
+                instance_id=begun.instance.id,
+                account_id=begun.owner.account.id,
+                plan_mode="metered",
+                model="m",
+                upstream="sandbox",
+                dialect="openai",
+                price_id="p",
+                markup_percent=150,
+                state="closed",
+                uncovered_micros=micros,
+                started_at=at,
+                expires_at=at,
+            )
+        )

@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
+
 from clawhaven.billing import checkouts
+from clawhaven.billing.models import Checkout
 from clawhaven.billing.wallet import Auto
+from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import ChargeRequest
+from clawhaven.providers.payments.sandbox_trouble import Trouble
 from clawhaven.workflows import balance, engine, payments, topups
 from clawhaven.workflows.checkout import Begun
 from tests.workflows.scene import Scene
@@ -151,3 +156,77 @@ class Slow:
 
     def fetch(self, reference: str) -> Any:
         return dataclasses.replace(self._real.fetch(reference), checkout_state="processing", payments=())
+
+
+class Deaf:
+    """The sandbox vendor as one whose answers to charges are lost on their way."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def charge_saved(self, request: ChargeRequest) -> Any:
+        self._real.charge_saved(request)
+        raise ProviderError("The connection was closed.", code="sandbox_down")
+
+
+@pytest.fixture
+def unheard(hurried: Scene, begun: Begun) -> Checkout:
+    """A crossing that was charged, and nobody here knows."""
+    save(hurried, begun)
+    move(hurried, begun, -16)
+    ctx = dataclasses.replace(hurried.ctx, payments={"sandbox": Deaf(hurried.ctx.payments["sandbox"])})
+    assert act(dataclasses.replace(hurried, ctx=ctx), begun) == "sandbox_down"
+    known = charge(hurried, begun)
+    assert known is not None
+    assert (known.state, known.reference) == ("open", None)
+    return known
+
+
+@pytest.mark.parametrize("is_on_again", [True, False])
+def test_a_crossing_is_charged_once_though_it_is_switched_off_and_on(
+    hurried: Scene, begun: Begun, unheard: Checkout, is_on_again: bool
+) -> None:
+    save(hurried, begun, is_auto=False)
+    if is_on_again:
+        save(hurried, begun)
+    known = charge(hurried, begun)
+    assert known is not None
+    assert (known.id, known.state, row(hurried, begun).auto_state) == (unheard.id, "open", Auto.FIRED)
+    assert act(hurried, begun) == "paid"
+    save(hurried, begun)
+    assert (dollars(hurried, begun), row(hurried, begun).auto_count) == (39, 1)
+    assert hurried.count("receipt", "amount_micros = 25000000") == 1
+    assert row(hurried, begun).auto_state == Auto.ARMED
+
+
+def test_what_was_charged_before_a_dispute_is_booked(hurried: Scene, begun: Begun, unheard: Checkout) -> None:
+    page = topups.open_topup(hurried.ctx, begun.owner, 20 * DOLLAR)
+    hurried.vendor.complete(page.reference or "", "paid")
+    (paid,) = hurried.vendor.fetch(page.reference or "").payments
+    hurried.vendor.dispute(paid.reference, "open")
+    engine._context = hurried.ctx
+    payments.settle_checkout(page.id)
+    engine._context = None
+    assert act(hurried, begun) == "paid"
+    assert (dollars(hurried, begun), letters(hurried)) == (59, [])
+
+
+def test_what_a_vendor_may_still_be_charging_is_given_up_only_later(hurried: Scene, begun: Begun) -> None:
+    save(hurried, begun)
+    move(hurried, begun, -16)
+    hurried.vendor.make_trouble(Trouble(is_down=True))
+    assert act(hurried, begun) == "sandbox_down"
+    hurried.vendor.make_trouble(Trouble())
+    save(hurried, begun, is_auto=False)
+    for state, auto in (("open", Auto.FIRED), ("expired", Auto.ARMED)):
+        assert act(hurried, begun) == "refused"
+        known = charge(hurried, begun)
+        assert known is not None
+        assert (known.state, row(hurried, begun).auto_state) == (state, auto)
+        hurried.ctx.clock.advance(topups.STUCK)
+    save(hurried, begun)
+    assert act(hurried, begun) == "paid"
+    assert (dollars(hurried, begun), row(hurried, begun).auto_count) == (39, 2)
