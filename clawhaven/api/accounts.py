@@ -9,7 +9,16 @@ from fastapi import APIRouter, Request, Response
 from clawhaven.accounts import apikeys, sessions, signup
 from clawhaven.accounts.models import ApiKey
 from clawhaven.api.bodies import EmailBody, KeyBody, SignUpBody, TokenBody
-from clawhaven.api.deps import Ctx, Signed, client_address, limit, refuse_foreign_origin, session_token
+from clawhaven.api.deps import (
+    Ctx,
+    Signed,
+    client_address,
+    limit,
+    refuse_foreign_origin,
+    refuse_without_keys,
+    session_token,
+    spoken,
+)
 from clawhaven.api.deps import is_operator as operating
 from clawhaven.api.instances import begun_json
 from clawhaven.api.repeats import Keep, RepeatKey, fingerprint, once_within
@@ -18,7 +27,7 @@ from clawhaven.context import Context
 from clawhaven.core import audit, idempotency
 from clawhaven.core.errors import Conflict, Forbidden
 from clawhaven.core.idempotency import Answer
-from clawhaven.workflows import checkout, sign_in
+from clawhaven.workflows import checkout, keys, sign_in
 
 router = APIRouter(tags=["accounts"])
 
@@ -41,15 +50,17 @@ def sign_up(
     body: SignUpBody, request: Request, response: Response, ctx: Ctx, repeat_key: RepeatKey = None
 ) -> dict[str, Any]:
     """A new customer with a first assistant. Answers with the payment page's address and signs in; a repeat
-    with the same Idempotency-Key answers the same and does not sign in."""
+    with the same Idempotency-Key answers the same and does not sign in. Letters are written in the best language of
+    Accept-Language."""
     refuse_foreign_origin(request, ctx)
     limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
 
     def make(keep: Keep) -> dict[str, Any]:
         agent = request.headers.get("user-agent", "")
-        begun = checkout.sign_up(
-            ctx, body.email, body.form(), agent, keep=lambda db, begun: keep(db, begun_json(ctx, begun))
-        )
+        with spoken(request):
+            begun = checkout.sign_up(
+                ctx, body.email, body.form(), agent, keep=lambda db, begun: keep(db, begun_json(ctx, begun))
+            )
         if begun.session is not None:
             set_cookie(response, ctx, begun.session)
         return begun_json(ctx, begun)
@@ -60,10 +71,11 @@ def sign_up(
 
 @router.post("/waitlist", status_code=201)
 def join_waitlist(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
-    """Queue for a place; answers with the position."""
+    """Queue for a place; answers with the position. The invitation is written in the best language of
+    Accept-Language."""
     limit(ctx, request, "sign-up", ctx.settings.sign_up_per_minute)
     email = signup.normalise_email(body.email)
-    with ctx.db.tx() as db:
+    with spoken(request), ctx.db.tx() as db:
         return {"email": email, "position": waitlist.join(db, email, ctx.clock.now())}
 
 
@@ -72,7 +84,7 @@ def ask_for_link(body: EmailBody, request: Request, ctx: Ctx) -> dict[str, Any]:
     """Mail a sign-in link. The answer is the same whether or not there is such an account."""
     limit(ctx, request, "sign-in", ctx.settings.sign_in_per_minute)
     email = signup.normalise_email(body.email)
-    with ctx.db.tx() as db:
+    with spoken(request), ctx.db.tx() as db:
         sign_in.mail_link(db, ctx, email)
     return {"message": "If there is an account with this email, a sign-in link is on its way."}
 
@@ -88,13 +100,6 @@ def redeem_link(body: TokenBody, request: Request, response: Response, ctx: Ctx)
         token = sign_in.use_link(db, ctx, body.token, user_agent=agent, replaces=old)
     set_cookie(response, ctx, token)
     return {"message": "Signed in."}
-
-
-@router.get("/auth/me")
-def me(who: Signed) -> dict[str, Any]:
-    """The signed-in user and account."""
-    user, account = who.owner.user, who.owner.account
-    return {"user": {"id": user.id, "email": user.email}, "account": {"id": account.id, "slug": account.slug}}
 
 
 @router.post("/auth/sign-out", status_code=204)
@@ -120,8 +125,10 @@ def list_keys(who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.post("/auth/keys", status_code=201)
 def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key: RepeatKey = None) -> dict[str, Any]:
-    """A new API key; `key` is shown this once. Needs an address that a mailed link has proved. A repeat with the
-    same Idempotency-Key makes no second one and is answered 409 `already_used`."""
+    """A new API key; `key` is shown this once. Needs an address that a mailed link has proved; an API key needs the
+    scope `keys`, and what it made ends with it. A repeat with the same Idempotency-Key makes no second one and is
+    answered 409 `already_used`."""
+    refuse_without_keys(who)
     is_operator = operating(who, ctx)
     grantable = {*apikeys.SCOPES, apikeys.ADMIN} if is_operator else {*apikeys.SCOPES}
     beyond = sorted(set(body.scopes) & grantable - who.scopes)
@@ -137,7 +144,9 @@ def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key:
                     code="already_used",
                     key_id=known.body["id"],
                 )
-        key, secret = apikeys.issue(db, who.owner, body.name, body.scopes, now, is_operator=is_operator)
+        key, secret = apikeys.issue(
+            db, who.owner, body.name, body.scopes, now, is_operator=is_operator, made_by=who.key_id
+        )
         audit.record(db, now, who.actor, "key.issue", key.id, who.account_id)
         if repeat_key is not None:
             idempotency.finish(db, who.account_id, repeat_key, Answer(201, {"id": key.id}))
@@ -146,11 +155,12 @@ def make_key(body: KeyBody, request: Request, who: Signed, ctx: Ctx, repeat_key:
 
 @router.delete("/auth/keys/{key_id}", status_code=204)
 def revoke_key(key_id: str, who: Signed, ctx: Ctx) -> None:
-    """End an API key at once."""
-    now = ctx.clock.now()
+    """End an API key at once, with the keys that it made. An API key may always end itself; others with the scope
+    `keys`."""
+    if who.key_id != key_id:
+        refuse_without_keys(who)
     with ctx.db.tx() as db:
-        apikeys.revoke(db, who.account_id, key_id, now)
-        audit.record(db, now, who.actor, "key.revoke", key_id, who.account_id)
+        keys.revoke_api_key(db, ctx, who.account_id, key_id, who.actor)
 
 
 def _key(key: ApiKey) -> dict[str, Any]:
@@ -160,4 +170,5 @@ def _key(key: ApiKey) -> dict[str, Any]:
         "prefix": key.prefix,
         "scopes": key.scopes.split(),
         "created_at": key.created_at.isoformat(),
+        "last_used_at": key.last_used_at.isoformat() if key.last_used_at else None,
     }

@@ -21,11 +21,11 @@ from clawhaven.billing.models import CreditGrant, Refund, Subscription, Wallet
 from clawhaven.core import idempotency
 from clawhaven.core.errors import Invalid
 from clawhaven.core.ids import new_id
-from clawhaven.instances import states
+from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.ledger import Balance, Line
 from clawhaven.notices.models import Notice
-from clawhaven.workflows import balance, overview, refunds
+from clawhaven.workflows import balance, overview, proxykey, refunds
 from clawhaven.workflows.margin import Margin
 from clawhaven.workflows.overview import Customer, Payment
 
@@ -141,8 +141,8 @@ def give_credit(
                     key=key,
                     below_floor=body.is_below_minimum,
                 )
-            left = overview.wallet_balance(db, account_id)
-        return {"account_id": account_id, "amount_micros": body.amount_micros, "wallet": _balance(left)}
+            left = _balance(overview.wallet_balance(db, account_id), overview.disputed_part(db, account_id))
+        return {"account_id": account_id, "amount_micros": body.amount_micros, "wallet": left}
 
     return once(ctx, request, response, who.account_id, repeat_key, body, make)
 
@@ -168,6 +168,14 @@ def refund(
     return once(ctx, request, response, who.account_id, repeat_key, body, make)
 
 
+@router.post("/instances/{instance_id}/replace-key", status_code=202)
+def replace_key(instance_id: str, who: Operating, ctx: Ctx) -> dict[str, Any]:
+    """Give an assistant another key for its models, and restart it. The key before is accepted until it runs with the
+    new one; a paused assistant gets it at its next start."""
+    with ctx.db.tx() as db:
+        return {"operation": operations.as_json(db, proxykey.ask_replace(db, ctx, instance_id, who.actor))}
+
+
 @contextmanager
 def _named() -> Iterator[None]:
     """The rooms speak of an `amount`; here it is the field `amount_micros`."""
@@ -187,11 +195,13 @@ def margin_json(one: Margin) -> dict[str, Any]:
         "usage_micros": one.usage_micros,
         "refunded_micros": one.refunded_micros,
         "fees_micros": one.fees_micros,
+        "fees_estimated_micros": one.fees_estimated_micros,
         "fees_unknown": one.fees_unknown,
         "model_micros": one.model_micros,
         "server_micros": one.server_micros,
         "credits_micros": one.credits_micros,
         "topups_micros": one.topups_micros,
+        "uncovered_micros": one.uncovered_micros,
         "margin_micros": one.margin_micros,
         "margin_percent": one.percent,
         "remark": one.remark,
@@ -201,7 +211,7 @@ def margin_json(one: Margin) -> dict[str, Any]:
 def _customer(found: Customer) -> dict[str, Any]:
     return {
         **_account(found.owner),
-        "wallet": {**_balance(found.balance), **_settings(found.wallet)},
+        "wallet": {**_balance(found.balance, found.disputed_micros), **_settings(found.wallet)},
         "subscriptions": [_subscription(one, found) for one in found.subscriptions],
         "receipts": [_receipt(one) for one in found.payments],
         "refunds": [_refund(one) for one in found.refunds],
@@ -223,10 +233,11 @@ def _account(owner: Owner) -> dict[str, Any]:
     }
 
 
-def _balance(found: Balance | None) -> dict[str, Any]:
+def _balance(found: Balance | None, disputed_micros: int) -> dict[str, Any]:
     return {
         "balance_micros": found.balance_micros if found else 0,
         "held_micros": found.held_micros if found else 0,
+        "disputed_micros": disputed_micros,
         "available_micros": found.available_micros if found else 0,
     }
 

@@ -19,7 +19,7 @@ from clawhaven.core.money import format_usd
 from clawhaven.ledger.balance import account_of, list_entries
 from clawhaven.ledger.balance import balance as balance_of
 from clawhaven.metering import usage
-from clawhaven.workflows import access, checkout
+from clawhaven.workflows import access, checkout, overview
 from clawhaven.workflows.balance import metered_plans
 
 router = APIRouter(tags=["billing"])
@@ -87,7 +87,8 @@ def get_checkout(checkout_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
 def balance(who: Signed, ctx: Ctx) -> dict[str, Any]:
     """The prepaid wallet, and the value of usage that the plan includes.
 
-    `level`: ok, low or depleted; null for an account without a metered plan.
+    `held_micros`: all that is set aside, for calls under way and for disputes. `disputed_micros`: the part of it that
+    is set aside while a payment is disputed. `level`: ok, low or depleted; null for an account without a metered plan.
     """
     with ctx.db.read() as db:
         wallet_id = account_of(db, access.WALLET, who.account_id)
@@ -95,11 +96,13 @@ def balance(who: Signed, ctx: Ctx) -> dict[str, Any]:
         wallet = balance_of(db, wallet_id) if wallet_id else None
         included = balance_of(db, included_id) if included_id else None
         standing = wallets.find(db, who.account_id)
+        disputed = overview.disputed_part(db, who.account_id)
         is_metered = who.account_id in wallets.metered_accounts(db, metered_plans(ctx), who.account_id)
     return {
         "currency": "USD",
         "balance_micros": wallet.balance_micros if wallet else 0,
         "held_micros": wallet.held_micros if wallet else 0,
+        "disputed_micros": disputed,
         "minimum_micros": ctx.settings.micros("wallet_minimum"),
         "available_micros": max(0, wallet.available_micros or 0) if wallet else 0,
         "level": (standing.level if standing else "ok") if is_metered else None,

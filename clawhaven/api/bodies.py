@@ -54,10 +54,16 @@ class TokenBody(Body):
 
 
 class KeyBody(Body):
-    """A new API key. Scopes: read, write; for operators also admin."""
+    """A new API key. Scopes: read, write, keys (to make further keys); for operators also admin."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "key"
     scopes: Annotated[list[str], Field(max_length=8)] = ["read", "write"]
+
+
+class ProgramKeyBody(Body):
+    """A new key for the customer's own programs."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROLS)]
 
 
 class ChangeBody(Body):
@@ -66,7 +72,14 @@ class ChangeBody(Body):
     assistant_name: Line | None = None
     custom_instructions: Annotated[str, StringConstraints(max_length=20_000)] | None = None
     persona: Line | None = None
-    model: Line | None = None
+    model: Annotated[str, StringConstraints(min_length=1, max_length=320)] | None = None
+
+
+class FileBody(Body):
+    """A workspace file's new text. `base`: the digest of the text that was changed; left out: whatever is there."""
+
+    content: Annotated[str, StringConstraints(max_length=60_000, strip_whitespace=False)]
+    base: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class ChatBody(Body):
@@ -87,3 +100,17 @@ class OwnKeyBody(Body):
 
     api_key: Annotated[str, StringConstraints(max_length=400)]
     vendor: Line = ""
+
+
+class AttachBody(Body):
+    """Which integration: by its id, or by its vendor."""
+
+    integration_id: Annotated[str, StringConstraints(max_length=40, pattern=NO_CONTROLS)] = ""
+    vendor: Annotated[str, StringConstraints(max_length=40, pattern=NO_CONTROLS)] = ""
+
+
+class CallbackBody(Body):
+    """What a vendor's consent page gave to the browser."""
+
+    state: Annotated[str, StringConstraints(max_length=300, pattern=NO_CONTROLS)]
+    code: Annotated[str, StringConstraints(max_length=2000, pattern=NO_CONTROLS)] = ""

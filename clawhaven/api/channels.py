@@ -18,7 +18,7 @@ from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.instances import connections
 from clawhaven.instances.models import Connection, Instance
 from clawhaven.instances.states import State
-from clawhaven.workflows import checkout, lifecycle, listening
+from clawhaven.workflows import checkout, lifecycle, listening, reach
 
 router = APIRouter(prefix="/instances/{instance_id}", tags=["channels"])
 
@@ -63,6 +63,18 @@ def listen_for_owner(instance_id: str, channel: str, who: Signed, ctx: Ctx) -> d
         found = _connection(db, instance_id, channel)
         listening.listen(db, ctx, instance_id)
         return channel_json(ctx, found, who)
+
+
+@router.post("/channels/{channel}/test")
+def try_it(instance_id: str, channel: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Whether a message to the bot would be answered: what its network says, and what the assistant's gateway says."""
+    found = reach.try_channel(ctx, instance_id, who.account_id, channel)
+    return {
+        "is_good": found.is_good,
+        "network": found.network,
+        "gateway": found.gateway,
+        "problem": found.problem or None,
+    }
 
 
 @router.delete("/channels/{channel}", status_code=204)

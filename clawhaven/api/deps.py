@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,6 +15,7 @@ from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core import ratelimit
 from clawhaven.core.errors import Forbidden, NotFound, Unauthorized
+from clawhaven.core.languages import negotiate, speaking
 
 COOKIE = sessions.COOKIE
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -20,20 +23,28 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A signed-in caller. `actor` is what the audit log shows; `scopes` are a key's, or all in a browser."""
+    """A signed-in caller. `actor` is what the audit log shows; `scopes` are a key's, or all in a browser; `session_at`
+    is when the browser's session was opened, None for a key."""
 
     owner: Owner
     actor: str
     scopes: frozenset[str] = frozenset((*apikeys.SCOPES, apikeys.ADMIN))
+    session_at: datetime | None = None
 
     @property
     def account_id(self) -> str:
         """The account whose things this caller may touch."""
         return self.owner.account.id
 
+    @property
+    def key_id(self) -> str | None:
+        """The API key that asks; None in a browser."""
+        kind, _, found = self.actor.partition(":")
+        return found if kind == "key" else None
 
-def context(request: Request) -> Context:
-    """The Context of this installation."""
+
+async def context(request: Request) -> Context:
+    """The Context of this installation. Asynchronous, so that it costs no turn of a thread at every request."""
     ctx: Context = request.app.state.ctx
     return ctx
 
@@ -53,6 +64,11 @@ def session_token(request: Request, ctx: Context) -> str:
     return request.cookies.get(sessions.cookie_name(ctx.settings.base_url), "")
 
 
+def spoken(request: Request) -> AbstractContextManager[None]:
+    """Inside, letters are written in the best of our languages for the request's Accept-Language."""
+    return speaking(negotiate(request.headers.get("accept-language", "")))
+
+
 def limit(ctx: Context, request: Request, what: str, per_minute: int, who: str | None = None) -> None:
     """Raises RateLimited beyond `per_minute` uses of `what` by this address, or by `who`."""
     subject = who or client_address(request, ctx)
@@ -69,6 +85,25 @@ def caller(request: Request, ctx: Ctx) -> Caller:
 
 
 Signed = Annotated[Caller, Depends(caller)]
+
+
+def refuse_keys(request: Request) -> None:
+    """For what moves an account: whoever holds an API key must not come to own it. Raises Forbidden."""
+    if "authorization" in request.headers:
+        raise Forbidden(
+            "This is done in the browser only: sign in and open the settings. An API key cannot do it.",
+            code="browser_only",
+        )
+
+
+def refuse_without_keys(who: Caller) -> None:
+    """For what lets others in or shuts them out. Raises Forbidden for an API key without the scope `keys`."""
+    if apikeys.KEYS not in who.scopes:
+        raise Forbidden(
+            f"This API key has no {apikeys.KEYS} scope: it can neither make keys nor end others' access."
+            " Do it in the browser, or with a key that was given this scope there or by `clawhaven auth login --keys`.",
+            scope=apikeys.KEYS,
+        )
 
 
 def operator(who: Signed, ctx: Ctx) -> Caller:
@@ -101,19 +136,26 @@ def _by_key(ctx: Context, request: Request, authorization: str) -> Caller:
     needed = "read" if request.method in SAFE_METHODS else "write"
     if needed not in scopes:
         raise Forbidden(f"This API key has no {needed} scope.", scope=needed)
+    now = ctx.clock.now()
+    if sessions.is_due(key.last_used_at, now):
+        with ctx.db.tx() as db:
+            apikeys.touch(db, key.id, now)
     return Caller(owner, f"key:{key.id}", scopes)
 
 
 def _by_cookie(ctx: Context, request: Request) -> Caller:
-    token = session_token(request, ctx)
+    token, now = session_token(request, ctx), ctx.clock.now()
     with ctx.db.read() as db:
-        owner = sessions.find_session(db, token, ctx.clock.now()) if token else None
-    if owner is None:
+        entry = sessions.look_up(db, token, now) if token else None
+    if entry is None:
         limit(ctx, request, "api-anonymous", ctx.settings.api_per_minute)
         raise Unauthorized("Sign in first, or send an API key as `Authorization: Bearer …`.")
     if request.method not in SAFE_METHODS:
         refuse_foreign_origin(request, ctx)
-    return Caller(owner, f"user:{owner.user.id}")
+    if entry.is_worn(now):
+        with ctx.db.tx() as db:
+            sessions.touch(db, entry.session.id, now)
+    return Caller(entry.owner, f"user:{entry.owner.user.id}", session_at=entry.session.created_at)
 
 
 def refuse_foreign_origin(request: Request, ctx: Context) -> None:

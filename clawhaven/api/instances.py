@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import select
@@ -14,14 +14,12 @@ from clawhaven.api.calls import call_json
 from clawhaven.api.deps import Caller, Ctx, Signed
 from clawhaven.api.repeats import Keep, RepeatKey, once_within
 from clawhaven.context import Context
-from clawhaven.core.errors import NotFound, Unavailable
-from clawhaven.core.logs import redact
+from clawhaven.core.errors import NotFound
 from clawhaven.instances import connections, drafts, health, operations, states, workspace
 from clawhaven.instances.models import Connection, Instance, InstanceEvent, Operation
 from clawhaven.instances.states import Reason, State
 from clawhaven.metering import usage
-from clawhaven.ports.errors import ProviderError
-from clawhaven.workflows import checkout, lifecycle, model, wake
+from clawhaven.workflows import checkout, configuration, lifecycle, logs, proxykey, wake
 from clawhaven.workflows.checkout import Begun
 
 router = APIRouter(prefix="/instances", tags=["instances"])
@@ -116,22 +114,31 @@ def get_instance(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.patch("/{instance_id}", status_code=202)
 def change_instance(instance_id: str, body: ChangeBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """Change name, instructions, persona or model; the gateway follows."""
-    changed = sorted(body.model_fields_set)
-    with ctx.db.tx() as db:
-        instance = owned(db, Instance, instance_id, who.account_id)
-        draft = drafts.check_draft(
-            body.assistant_name if body.assistant_name is not None else instance.name,
-            body.persona if body.persona is not None else instance.persona,
-            body.custom_instructions if body.custom_instructions is not None else instance.instructions,
-            workspace.list_personas(ctx.settings.templates_dir),
-        )
-        if body.model is not None:
-            model.choose(db, ctx, instance, body.model)
-        instance.name, instance.persona, instance.instructions = draft.name, draft.persona, draft.instructions
-        db.flush()
-        operation = lifecycle.ask_configure(db, ctx, instance_id, who.actor, changed)
-        return _accepted(db, operation)
+    """Change name, instructions, persona or model; the gateway follows, without a restart.
+
+    Workspace files that say what the settings made of them follow too; those that somebody has changed stay
+    (`kept_files`).
+    """
+    draft = _draft(ctx, instance_id, body, who)
+    done = configuration.change(ctx, instance_id, who.account_id, draft, who.actor, chosen=body.model or "")
+    with ctx.db.read() as db:
+        return {**_accepted(db, done.operation), "changed": list(done.fields), "kept_files": list(done.kept_files)}
+
+
+@router.post("/{instance_id}/review")
+def review_change(instance_id: str, body: ChangeBody, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """What a change would do, before it is made: settings and files, each as it is and as it would be.
+
+    A file with `is_own` has been changed by somebody since the settings made it, and would be left alone.
+    """
+    draft = _draft(ctx, instance_id, body, who)
+    seen = configuration.review(ctx, instance_id, who.account_id, draft, body.model or "")
+    return {
+        "fields": [{"name": one.name, "before": one.before, "after": one.after} for one in seen.fields],
+        "files": [
+            {"name": one.name, "before": one.before, "after": one.after, "is_own": one.is_own} for one in seen.files
+        ],
+    }
 
 
 @router.post("/{instance_id}/start", status_code=202)
@@ -157,6 +164,17 @@ def restart(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
     with ctx.db.tx() as db:
         owned(db, Instance, instance_id, who.account_id)
         return _accepted(db, lifecycle.ask_restart(db, ctx, instance_id, who.actor))
+
+
+@router.post("/{instance_id}/replace-key", status_code=202)
+def replace_key(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
+    """Replace the key with which the assistant reaches its models, should it have leaked, and restart with the new one.
+
+    The key before is accepted until then. A paused assistant gets the new one at its next start.
+    """
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, who.account_id)
+        return _accepted(db, proxykey.ask_replace(db, ctx, instance_id, who.actor))
 
 
 @router.delete("/{instance_id}", status_code=202)
@@ -196,17 +214,33 @@ def list_events(instance_id: str, who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 
 @router.get("/{instance_id}/logs")
-def logs(instance_id: str, who: Signed, ctx: Ctx, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> dict[str, Any]:
-    """The newest lines of the gateway's log, secrets masked."""
+def list_log(
+    instance_id: str,
+    who: Signed,
+    ctx: Ctx,
+    lines: Annotated[int, Query(ge=1, le=2000)] = 200,
+    level: Annotated[Literal["error", "warn", "info", "debug"], Query()] = "debug",
+    q: Annotated[str, Query(max_length=100)] = "",
+) -> dict[str, Any]:
+    """The newest lines of the gateway's log of the last 24 hours, secrets masked.
+
+    `level`: as grave as that at least; `q`: words that must all be in a line.
+    """
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, who.account_id)
-    if instance.placement is None:
-        return {"lines": []}
-    try:
-        found = ctx.runtime(instance.runtime).logs(instance.placement, lines)
-    except ProviderError as error:
-        raise Unavailable("The log cannot be read at the moment. Please try again.") from error
-    return {"lines": [redact(line) for line in found]}
+    look = logs.read(ctx, instance, level=level, words=q, most=lines)
+    return {
+        "lines": [entry.as_line() for entry in look.entries],
+        "entries": [
+            {
+                "at": entry.at.isoformat() if entry.at else None,
+                "level": entry.level,
+                "source": entry.source,
+                "text": entry.text,
+            }
+            for entry in look.entries
+        ],
+    }
 
 
 @router.get("/{instance_id}/usage")
@@ -218,6 +252,18 @@ def instance_usage(
         owned(db, Instance, instance_id, who.account_id)
         page = usage.list_usage(db, who.account_id, cursor, limit, instance_id=instance_id)
         return {"items": [call_json(call) for call in page.calls], "next_cursor": page.next_cursor}
+
+
+def _draft(ctx: Context, instance_id: str, body: ChangeBody, who: Caller) -> drafts.Draft:
+    """What the assistant should be: what was sent, and for the rest what it is."""
+    with ctx.db.read() as db:
+        instance = owned(db, Instance, instance_id, who.account_id)
+    return drafts.check_draft(
+        body.assistant_name if body.assistant_name is not None else instance.name,
+        body.persona if body.persona is not None else instance.persona,
+        body.custom_instructions if body.custom_instructions is not None else instance.instructions,
+        workspace.list_personas(ctx.settings.templates_dir),
+    )
 
 
 def _accepted(db: Session, operation: Operation | None) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
-from pydantic import StringConstraints
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from clawhaven.api.bodies import Body, Line
 from clawhaven.api.deps import Ctx, Operating
+from clawhaven.context import Context
 from clawhaven.metering.invoices import Compared, Figures
 from clawhaven.workflows import invoices
 
@@ -26,10 +29,34 @@ class ExportBody(Body):
     content: Annotated[str, StringConstraints(strip_whitespace=False)]
 
 
-@router.post("/usage/{vendor}")
-def import_usage(vendor: Vendor, body: ExportBody, who: Operating, ctx: Ctx) -> dict[str, Any]:
+@router.post(
+    "/usage/{vendor}",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ExportBody.model_json_schema()}},
+        }
+    },
+)
+async def import_usage(vendor: Vendor, request: Request, who: Operating, ctx: Ctx) -> dict[str, Any]:
     """Read an export and compare it with our books; a newer one for the same days takes its place."""
-    found = invoices.import_export(ctx, vendor, body.name, body.content, who.actor)
+    # Up to eight megabytes, which are read only once it is known who sends them.
+    raw = await request.body()
+    return await run_in_threadpool(_import, ctx, vendor, _body(request, raw), who.actor)
+
+
+def _body(request: Request, raw: bytes) -> ExportBody:
+    """Raises RequestValidationError, as for any other body."""
+    try:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raw = b'"not sent as application/json"'
+        return ExportBody.model_validate_json(raw)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_input=False)) from None
+
+
+def _import(ctx: Context, vendor: str, body: ExportBody, actor: str) -> dict[str, Any]:
+    found = invoices.import_export(ctx, vendor, body.name, body.content, actor)
     return {
         "lines": found.lines,
         "since": found.since,

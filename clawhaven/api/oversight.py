@@ -11,11 +11,11 @@ from clawhaven.api.admin import Micros, margin_json
 from clawhaven.api.bodies import Body, Line
 from clawhaven.api.deps import Ctx, Operating
 from clawhaven.api.repeats import RepeatKey, once
-from clawhaven.billing import coupons
-from clawhaven.billing.models import Coupon
+from clawhaven.billing import comparisons, coupons
+from clawhaven.billing.models import Comparison, Coupon
 from clawhaven.core import audit
 from clawhaven.core.errors import Invalid
-from clawhaven.workflows import margin, money, overview
+from clawhaven.workflows import comparing, margin, overview
 from clawhaven.workflows.vendors import Difference
 
 router = APIRouter(prefix="/admin", tags=["admin"])
@@ -53,16 +53,39 @@ class CouponBody(Body):
         return given[0]
 
 
+class CompareBody(Body):
+    """`repair`: do what is safe, too."""
+
+    repair: bool = False
+
+
 @router.get("/reconcile")
 def explain(who: Operating, ctx: Ctx) -> dict[str, Any]:
-    """Vendors, subscriptions, assistants and ledger compared: every difference and what would mend it."""
-    return _differences(money.look_over(ctx))
+    """Vendors, subscriptions, assistants and ledger, as they were last compared (every night, or when asked for): every
+    difference and what would mend it, or what was done. `under_way` is a comparison that has not ended."""
+    with ctx.db.read() as db:
+        shown = comparing.show(db, ctx)
+    return {
+        **_differences(shown.found),
+        "comparison": _comparison(shown.last) if shown.last else None,
+        "under_way": _comparison(shown.under_way) if shown.under_way else None,
+    }
 
 
-@router.post("/reconcile")
-def repair(who: Operating, ctx: Ctx) -> dict[str, Any]:
-    """The same, with what is safe repaired; `repair` says what was done."""
-    return _differences(money.repair(ctx, money.look_over(ctx), who.actor))
+@router.post("/reconcile", status_code=202)
+def compare(who: Operating, ctx: Ctx, body: CompareBody | None = None) -> dict[str, Any]:
+    """Compare now. The answer names the comparison; ask `/reconcile/{id}` for its result. One that is under way already
+    is named instead; a repair is then refused with 409 `busy`."""
+    with ctx.db.tx() as db:
+        return _comparison(comparing.ask(db, ctx, who.actor, is_repair=body is not None and body.repair))
+
+
+@router.get("/reconcile/{comparison_id}")
+def show_comparison(who: Operating, ctx: Ctx, comparison_id: str) -> dict[str, Any]:
+    """One comparison: `state` is running, done or broken; `items` once it is done."""
+    with ctx.db.read() as db:
+        row = comparisons.get(db, comparison_id[:40])
+    return {**_differences(comparing.differences_of(row)), "comparison": _comparison(row)}
 
 
 @router.get("/margin")
@@ -112,10 +135,13 @@ def list_events(
 
 
 @router.get("/coupons")
-def list_coupons(who: Operating, ctx: Ctx) -> dict[str, Any]:
+def list_coupons(
+    who: Operating, ctx: Ctx, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> dict[str, Any]:
     """All coupons, newest first."""
     with ctx.db.read() as db:
-        return {"items": [_coupon(one) for one in coupons.every(db)], "next_cursor": None}
+        page = coupons.list_coupons(db, cursor, limit)
+        return {"items": [_coupon(one) for one in page.coupons], "next_cursor": page.next_cursor}
 
 
 @router.post("/coupons", status_code=201)
@@ -158,6 +184,20 @@ def disable_coupon(code: str, who: Operating, ctx: Ctx) -> None:
     with ctx.db.tx() as db:
         if coupons.disable(db, code, now):
             audit.record(db, now, who.actor, "coupon.disable", coupons.get(db, code).id)
+
+
+def _comparison(row: Comparison) -> dict[str, Any]:
+    state = "running" if row.ended_at is None else "done" if row.plan is not None else "broken"
+    return {
+        "id": row.id,
+        "state": state,
+        "is_repair": row.is_repair,
+        "asked_by": row.asked_by,
+        "asked_at": row.asked_at.isoformat(),
+        "ended_at": row.ended_at.isoformat() if row.ended_at else None,
+        "done": row.done,
+        "total": len(comparing.LOOKS),
+    }
 
 
 def _differences(found: list[Difference]) -> dict[str, Any]:

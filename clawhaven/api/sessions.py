@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from clawhaven.accounts import sessions
-from clawhaven.api.deps import Ctx, Signed, session_token
+from clawhaven.accounts import devices, sessions
+from clawhaven.api.deps import Ctx, Signed, refuse_without_keys, session_token
 from clawhaven.core import audit
 
 router = APIRouter(prefix="/auth/sessions", tags=["accounts"])
@@ -23,9 +23,11 @@ def list_sessions(request: Request, who: Signed, ctx: Ctx) -> dict[str, Any]:
         "items": [
             {
                 "id": one.id,
+                "device": devices.name_device(one.user_agent) or None,
                 "user_agent": one.user_agent,
                 "is_current": sessions.is_of(one, token),
                 "created_at": one.created_at.isoformat(),
+                "last_used_at": (one.seen_at or one.created_at).isoformat(),
                 "expires_at": one.expires_at.isoformat(),
             }
             for one in found
@@ -36,7 +38,8 @@ def list_sessions(request: Request, who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.delete("/{session_id}", status_code=204)
 def end_session(session_id: str, who: Signed, ctx: Ctx) -> None:
-    """Sign one browser out at once."""
+    """Sign one browser out at once. An API key needs the scope `keys`."""
+    refuse_without_keys(who)
     with ctx.db.tx() as db:
         sessions.end_session(db, who.owner.user.id, session_id)
         audit.record(db, ctx.clock.now(), who.actor, "session.end", session_id, who.account_id)
@@ -44,7 +47,9 @@ def end_session(session_id: str, who: Signed, ctx: Ctx) -> None:
 
 @router.delete("")
 def end_others(request: Request, who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """Sign out everywhere but in the asking browser; says how many sessions ended."""
+    """Sign out everywhere but in the asking browser; says how many sessions ended. An API key needs the scope
+    `keys`."""
+    refuse_without_keys(who)
     with ctx.db.tx() as db:
         ended = sessions.close_all(db, who.owner.user.id, but=session_token(request, ctx))
         audit.record(

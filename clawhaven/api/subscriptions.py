@@ -30,6 +30,12 @@ class PlanBody(Body):
     plan: Line
 
 
+class PortalBody(Body):
+    """Whose page: a name of PAYMENTS; the first that knows the customer when left out."""
+
+    provider: Line | None = None
+
+
 class ReturnBody(Body):
     """The plan to come back on; the one it had when left out."""
 
@@ -124,9 +130,10 @@ def reactivate(instance_id: str, body: ReturnBody, who: Signed, ctx: Ctx) -> dic
 
 
 @router.post("/billing/portal")
-def portal(who: Signed, ctx: Ctx) -> dict[str, Any]:
+def portal(who: Signed, ctx: Ctx, body: PortalBody | None = None) -> dict[str, Any]:
     """The payment vendor's page for payment method and invoices; its address lives for minutes."""
-    return {"url": agreements.portal_url(ctx, who.account_id)}
+    provider = (body.provider if body else None) or ""
+    return {"url": agreements.portal_url(ctx, who.account_id, provider)}
 
 
 @router.get("/billing/invoices")
@@ -137,8 +144,13 @@ def invoices(who: Signed, ctx: Ctx) -> dict[str, Any]:
 
 @router.get("/billing/payment-method")
 def payment_method(who: Signed, ctx: Ctx) -> dict[str, Any]:
-    """What is charged while the customer is away."""
-    return {"payment_method": method_json(agreements.saved_method(ctx, who.account_id))}
+    """What is charged while the customer is away: at each vendor that can tell, top-ups' first.
+
+    `payment_method` is the first of `items`. `portals`: the vendors whose page `POST /api/billing/portal` opens.
+    """
+    items = [method_json(name, one) for name, one in agreements.saved_methods(ctx, who.account_id).items()]
+    portals = agreements.portals(ctx, who.account_id)
+    return {"payment_method": items[0] if items else None, "items": items, "portals": portals, "next_cursor": None}
 
 
 def invoice_json(one: VendorInvoice) -> dict[str, Any]:
@@ -155,11 +167,10 @@ def invoice_json(one: VendorInvoice) -> dict[str, Any]:
     }
 
 
-def method_json(method: SavedMethod | None) -> dict[str, Any] | None:
-    """The wire form of a saved payment method."""
-    if method is None:
-        return None
+def method_json(provider: str, method: SavedMethod) -> dict[str, Any]:
+    """The wire form of a payment method that a vendor has saved."""
     return {
+        "provider": provider,
         "brand": method.brand,
         "last4": method.last4,
         "expires_month": method.expires_month,

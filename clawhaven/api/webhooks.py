@@ -12,7 +12,7 @@ from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, NotFound, TooLarge
 from clawhaven.ports.errors import ProviderError
 from clawhaven.ports.payments import BadSignature
-from clawhaven.workflows import money, payments
+from clawhaven.workflows import alarms, money, payments
 
 router = APIRouter(tags=["webhooks"])
 
@@ -56,4 +56,5 @@ def _store(ctx: Context, request: Request, provider: str, body: bytes) -> dict[s
     except ProviderError as error:
         money.note_refused(ctx, provider, f"signed and not readable ({error.code})")
         raise Invalid("This event is signed, but not in a shape we know.", code=error.code) from error
+    alarms.note_heard(ctx, provider)
     return {"received": True, "duplicate": not is_new}

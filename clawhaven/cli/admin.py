@@ -9,8 +9,8 @@ import typer
 
 from clawhaven import wiring
 from clawhaven.accounts import links, operators, signup
-from clawhaven.cli import prices, server, spending
-from clawhaven.cli.channels import CURSOR, YES
+from clawhaven.cli import prices, server, spending, watch
+from clawhaven.cli.channels import CURSOR, INSTANCE, YES
 from clawhaven.cli.client import items_of, part
 from clawhaven.cli.failures import ExitCode, Failure
 from clawhaven.cli.output import Column, count, moment, money
@@ -19,6 +19,7 @@ from clawhaven.core.errors import AppError
 from clawhaven.core.money import parse_usd
 from clawhaven.ports.errors import ProviderError
 from clawhaven.wiring import ConfigurationError
+from clawhaven.workflows import keys
 
 app = typer.Typer(no_args_is_help=True, help="Run the platform: customers, money, operators.")
 coupon = typer.Typer(no_args_is_help=True, help="Coupons.")
@@ -29,10 +30,12 @@ app.add_typer(operator, name="operator")
 app.add_typer(stripe, name="stripe")
 app.add_typer(prices.app, name="prices")
 app.add_typer(spending.invoices, name="usage")
+watch.register(app)
 
 ACCOUNT = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id (acc_…), or its owner's address.")]
 REASON = Annotated[str, typer.Option(help="Why; the customer reads it.")]
 EMAIL = Annotated[str, typer.Argument(metavar="EMAIL", help="The person's address.")]
+EXPIRES = Annotated[str | None, typer.Option(help="Not after, as in 2026-12-31T00:00:00Z.")]
 
 
 def _yes(value: Any) -> str:
@@ -42,6 +45,8 @@ def _yes(value: Any) -> str:
 def _payments(rows: Any) -> str:
     return "; ".join(f"{one['id']} {money(one['amount_micros'])} for {one.get('what', 'something')}" for one in rows)
 
+
+COMPARISON_SECONDS = 600.0
 
 ACCOUNTS = (
     Column("ID", ("id",)),
@@ -55,6 +60,7 @@ ACCOUNT_FACTS = (
     Column("Since", ("created_at",), moment),
     Column("Balance", ("wallet.balance_micros",), money),
     Column("Set aside (calls under way, disputes)", ("wallet.held_micros",), money),
+    Column("Set aside for disputes alone", ("wallet.disputed_micros",), money),
     Column("Level", ("wallet.level",)),
     Column("Plans", ("subscriptions",), lambda rows: ", ".join(f"{one['plan']} ({one['state']})" for one in rows)),
     Column("Assistants", ("instances",), lambda rows: ", ".join(f"{one['name']} ({one['state']})" for one in rows)),
@@ -140,10 +146,13 @@ def credits(
     amount: Annotated[str, typer.Argument(help="US dollars, as in 12.50; negative takes money out.")],
     reason: REASON,
     below_minimum: Annotated[bool, typer.Option("--below-minimum", help="May go below what is left.")] = False,
+    expires: EXPIRES = None,
 ) -> None:
     """Put credit on a customer's balance, or take some out."""
     session = current(ctx)
-    body = {"amount_micros": _dollars(amount), "reason": reason, "is_below_minimum": below_minimum}
+    body: dict[str, Any] = {"amount_micros": _dollars(amount), "reason": reason, "is_below_minimum": below_minimum}
+    if expires is not None:
+        body["expires_at"] = expires
     answer = session.api().create(f"/admin/accounts/{part(account)}/credits", body)
     left = answer.get("wallet", {}).get("balance_micros") if isinstance(answer, dict) else None
     session.output.text(answer, f"Booked. The balance is {money(left)}.")
@@ -166,16 +175,39 @@ def refund(
     session.output.text(answer, "Asked for; the books follow as soon as the payment vendor has done it.")
 
 
+@app.command("replace-key")
+def replace_key(ctx: typer.Context, instance: INSTANCE, yes: YES = False) -> None:
+    """Replace the key with which an assistant reaches its models, should it have leaked; it restarts with the new one.
+
+    A paused assistant gets it at its next start.
+    """
+    session = current(ctx)
+    api = session.api()
+    confirm(f"Replace the key of {instance}? It restarts.", yes)
+    answer = api.post(f"/admin/instances/{part(instance)}/replace-key")
+    session.output.text(answer, "A new key is being made; the one before is accepted until the assistant runs with it.")
+
+
 @app.command()
 def reconcile(
     ctx: typer.Context,
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what is safe.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Compare now, and wait for it.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Compare now, and repair what is safe.")] = False,
 ) -> None:
-    """Payment vendors, plans, assistants and books compared, and every difference explained."""
+    """Payment vendors, plans, assistants and books as they were last compared, and every difference explained."""
     session = current(ctx)
     api = session.api()
-    answer = api.post("/admin/reconcile", timeout=300) if repair else api.ask("GET", "/admin/reconcile", timeout=300)
+    if now or repair:
+        asked = api.post("/admin/reconcile", {"repair": repair})
+        answer = api.wait_for_comparison(str(asked.get("id")) if isinstance(asked, dict) else "", COMPARISON_SECONDS)
+    else:
+        answer = api.get("/admin/reconcile")
+    last = answer.get("comparison") if isinstance(answer, dict) else None
+    if not isinstance(last, dict):
+        session.output.rows(answer, DIFFERENCES, "Not compared yet. It happens every night; --now does it at once.")
+        return
     session.output.rows(answer, DIFFERENCES, "Everything agrees.")
+    session.output.note(f"Compared {last.get('ended_at')}{', with repairs' if last.get('is_repair') else ''}.")
 
 
 @app.command()
@@ -192,6 +224,11 @@ def margin(
         session.output.note(
             f"In total: revenue {money(total.get('revenue_micros'))}, margin {money(total.get('margin_micros'))}."
         )
+        if total.get("fees_estimated_micros"):
+            estimated = money(total["fees_estimated_micros"])
+            session.output.note(f"{estimated} of the fees are estimated by a vendor's price list.")
+        if total.get("uncovered_micros"):
+            session.output.note(f"Usage for {money(total['uncovered_micros'])} was covered by no balance.")
         for line in (total, *items_of(answer)):
             if line.get("remark"):
                 session.output.note(f"{line.get('email') or line.get('account_id') or 'In total'}: {line['remark']}")
@@ -228,7 +265,7 @@ def create_coupon(
     months: Annotated[int, typer.Option(min=0, help="Off a plan for so many months; 0: the first period.")] = 0,
     always: Annotated[bool, typer.Option("--always", help="Off a plan in every period.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="For at most so many accounts.")] = None,
-    expires: Annotated[str | None, typer.Option(help="Not after, as in 2026-12-31T00:00:00Z.")] = None,
+    expires: EXPIRES = None,
 ) -> None:
     """A new coupon: give exactly one of --credit, --percent and --amount."""
     session = current(ctx)
@@ -276,7 +313,7 @@ def remove_operator(email: EMAIL) -> None:
     try:
         address = signup.normalise_email(email)
         with ctx.db.tx() as db:
-            operators.dismiss(db, address, ctx.clock.now())
+            keys.dismiss_operator(db, ctx, address)
     except AppError as error:
         server.give_up(error.message)
     finally:

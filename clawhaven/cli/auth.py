@@ -32,6 +32,7 @@ def login(
     email: Annotated[str | None, typer.Option(help="Your account's address. Asked for when left out.")] = None,
     name: Annotated[str, typer.Option(help="How the new API key is listed.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="A key for `clawhaven admin` too; for operators.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="A key that may make keys and sign browsers out.")] = False,
 ) -> None:
     """Sign in and keep an API key in the configuration file (readable by you only).
 
@@ -48,7 +49,7 @@ def login(
     api.post("/auth/link", {"email": address})
     session.output.note(f"If {address} has an account, a sign-in link is on its way. It works once, for 15 minutes.")
     api.post("/auth/link/redeem", {"token": token_in(read_secret("Paste the link, or its token", None))})
-    scopes = ["read", "write", *(["admin"] if admin else [])]
+    scopes = ["read", "write", *(["admin"] if admin else []), *(["keys"] if keys else [])]
     made = api.create("/auth/keys", {"name": name or f"CLI on {socket.gethostname()}"[:100], "scopes": scopes})
     if not isinstance(made, dict) or not made.get("key"):
         raise Failure(

@@ -17,6 +17,7 @@ spending.register_billing(app)
 BALANCE = (
     Column("Balance", ("balance_micros",), money),
     Column("Set aside (calls under way, disputes)", ("held_micros",), money),
+    Column("Set aside for disputes alone", ("disputed_micros",), money),
     Column("Can be used", ("available_micros",), money),
     Column("Level", ("level",)),
     Column("Usage the plan included", ("included_usage_micros",), money),

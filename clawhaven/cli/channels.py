@@ -37,6 +37,14 @@ BOT = (
 )
 
 
+TRIED = (
+    Column("Answers", ("is_good",), lambda word: "yes" if word else "no"),
+    Column("Network", ("network",)),
+    Column("Assistant", ("gateway",)),
+    Column("Problem", ("problem",)),
+)
+
+
 @app.command("list")
 def list_channels(ctx: typer.Context, instance: INSTANCE) -> None:
     """Every channel of an assistant."""
@@ -65,6 +73,18 @@ def validate(ctx: typer.Context, token: TOKEN = None) -> None:
     session = current(ctx)
     answer = session.api(is_open=True).post("/config/validate", {"telegram_bot_token": read_secret("Bot token", token)})
     session.output.facts(answer, BOT)
+
+
+@app.command("test")
+def try_it(
+    ctx: typer.Context,
+    instance: INSTANCE,
+    channel: Annotated[str, typer.Argument(help="As in `clawhaven channels list`.")] = "telegram",
+) -> None:
+    """Ask whether a message would be answered: what the network says of the bot, and what the assistant says."""
+    session = current(ctx)
+    answer = session.api().post(f"/instances/{part(instance)}/channels/{part(channel)}/test")
+    session.output.facts(answer, TRIED)
 
 
 @telegram.command()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +15,7 @@ import httpx2
 
 from clawhaven import __version__
 from clawhaven.cli.failures import ExitCode, Failure, from_answer
+from clawhaven.core.tls import authorities
 
 TIMEOUT_SECONDS = 30.0
 CHAT_TIMEOUT_SECONDS = 330.0
@@ -40,18 +44,25 @@ def normalise_url(text: str) -> str:
     return url
 
 
+def _own_language() -> dict[str, str]:
+    """What letters that a command causes are to be written in: LC_ALL, LC_MESSAGES or LANG, the first that is set."""
+    told = next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    code = re.match(r"[a-z]{2}(?=[_.@]|$)", told)
+    return {"Accept-Language": code.group()} if code else {}
+
+
 class Api:
     """One server. `note` receives a line per request when the person asked for it (--verbose)."""
 
     def __init__(self, url: str, key: str | None, note: Callable[[str], None] | None = None) -> None:
         self.url, self.has_key = url, bool(key)
         self._note = note
-        headers = {"User-Agent": f"clawhaven-cli/{__version__}", "Accept": "application/json"}
+        headers = {"User-Agent": f"clawhaven-cli/{__version__}", "Accept": "application/json", **_own_language()}
         if key:
             if not key.isascii() or not key.isprintable() or " " in key:
                 raise Failure("This API key has characters no key has.", ExitCode.USAGE, code="usage")
             headers["Authorization"] = f"Bearer {key}"
-        self._http = httpx2.Client(headers=headers, follow_redirects=False)
+        self._http = httpx2.Client(headers=headers, follow_redirects=False, verify=authorities())
 
     def close(self) -> None:
         """Close the connection."""
@@ -88,6 +99,19 @@ class Api:
         except httpx2.HTTPError as error:
             raise self._unreachable(error, CHAT_TIMEOUT_SECONDS) from None
         return response.text if response.is_success else str(self._read(response))
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """A file of any size: its name and its pieces. Raises Failure, also when it breaks off."""
+        try:
+            with self._http.stream("GET", f"{self.url}/api{path}", timeout=CHAT_TIMEOUT_SECONDS) as response:
+                if not response.is_success:
+                    response.read()
+                    self._read(response)
+                told = re.search(r'filename="([\w.-]+)"', response.headers.get("content-disposition", ""))
+                yield told[1] if told else "download", response.iter_bytes()
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error, CHAT_TIMEOUT_SECONDS) from None
 
     def pages(self, path: str) -> dict[str, Any]:
         """Every page of a list as one: `{"items": […], "next_cursor": null}`."""
@@ -131,6 +155,21 @@ class Api:
                     code="timeout",
                     hint=f"It goes on without you; look with `clawhaven instances get {instance_id}`.",
                 )
+            time.sleep(POLL_SECONDS)
+
+    def wait_for_comparison(self, comparison_id: str, timeout_seconds: float) -> Any:
+        """The result of a comparison of the money, once there is one. Raises Failure when it broke, or takes longer."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            answer = self.get(f"/admin/reconcile/{part(comparison_id)}")
+            state = (answer.get("comparison") or {}).get("state") if isinstance(answer, dict) else None
+            if state == "done":
+                return answer
+            if state == "broken":
+                raise Failure("The comparison broke; the server's log says why.", code="failed")
+            if time.monotonic() > deadline:
+                hint = "It goes on without you; look with `clawhaven admin reconcile`."
+                raise Failure(f"It is still under way after {timeout_seconds:.0f} seconds.", code="timeout", hint=hint)
             time.sleep(POLL_SECONDS)
 
     def ask(

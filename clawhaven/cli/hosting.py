@@ -20,6 +20,7 @@ from clawhaven.api.app import create_app as create_api
 from clawhaven.context import Context
 from clawhaven.core import logs
 from clawhaven.core.logs import get_logger
+from clawhaven.core.memory import collect_rarely
 from clawhaven.core.settings import Settings
 from clawhaven.ports.errors import ProviderError
 from clawhaven.proxy import processes
@@ -100,6 +101,7 @@ async def _serve(ctx: Context, is_demo: bool) -> None:
     doors = Doors(ctx)
     servers = [_server(doors, settings.platform_host, settings.platform_port)]
     servers += [_server(create_proxy(ctx), host, port, is_bare=True) for host, port in proxy_listeners(ctx)]
+    collect_rarely()
     async with _announcing(ctx, servers[0], is_demo):
         try:
             await _run(servers)
@@ -207,7 +209,7 @@ def seed(ctx: Context) -> list[str]:
             for known in apikeys.list_keys(db, owner.account.id):
                 if known.name == "demo":
                     apikeys.revoke(db, owner.account.id, known.id, now)
-            scopes = [*apikeys.SCOPES, apikeys.ADMIN] if is_operator else [*apikeys.SCOPES]
+            scopes = ["read", "write", apikeys.ADMIN] if is_operator else ["read", "write"]
             _, secret = apikeys.issue(db, owner, "demo", scopes, now, is_operator=is_operator)
             lines.append(f"API key of {email}: {secret}")
     lines.append(f"mails are written to {ctx.settings.data_dir / 'mail.log'}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clawhaven.cli import spending, talk
+from clawhaven.cli import files, spending, talk
 from clawhaven.cli.channels import ALL, CURSOR, INSTANCE, WAIT, WITHIN, YES
 from clawhaven.cli.client import part
 from clawhaven.cli.failures import ExitCode, Failure
@@ -15,6 +15,8 @@ from clawhaven.cli.session import confirm, current, read_secret, read_text
 
 app = typer.Typer(no_args_is_help=True, help="Your assistants.")
 spending.register_instances(app)
+app.add_typer(files.app, name="files")
+app.command()(files.soul)
 
 ROWS = (
     Column("ID", ("id",)),
@@ -46,6 +48,11 @@ MADE = (
     Column("Status", ("status",)),
     Column("Pay here", ("checkout_url",)),
     Column("Watch here", ("status_url",)),
+)
+VERSION = (
+    Column("OpenClaw", ("version",)),
+    Column("Since", ("since",), moment),
+    Column("Newest here", ("newest",)),
 )
 CALLS = (
     Column("STARTED", ("started_at",), moment),
@@ -156,6 +163,28 @@ def restart(ctx: typer.Context, instance: INSTANCE, wait: WAIT = False, timeout:
     _act(ctx, instance, "restart", wait, timeout, "The assistant is restarting.")
 
 
+@app.command("replace-key")
+def replace_key(ctx: typer.Context, instance: INSTANCE, wait: WAIT = False, timeout: WITHIN = 300) -> None:
+    """Replace the key with which an assistant reaches its models, should it have leaked; it restarts with the new one.
+
+    A stopped assistant gets it at its next start.
+    """
+    _act(ctx, instance, "replace-key", wait, timeout, "A new key is being made.")
+
+
+@app.command()
+def version(ctx: typer.Context, instance: INSTANCE) -> None:
+    """The OpenClaw that an assistant runs, and the newest one here."""
+    session = current(ctx)
+    session.output.facts(session.api().get(f"/instances/{part(instance)}/version"), VERSION)
+
+
+@app.command()
+def upgrade(ctx: typer.Context, instance: INSTANCE, wait: WAIT = False, timeout: WITHIN = 600) -> None:
+    """Change to the newest OpenClaw here; a copy is made first, and all is put back when it does not start."""
+    _act(ctx, instance, "upgrade", wait, timeout, "The assistant is being upgraded.")
+
+
 @app.command()
 def delete(ctx: typer.Context, instance: INSTANCE, yes: YES = False, wait: WAIT = False, timeout: WITHIN = 300) -> None:
     """Delete an assistant with all its data, and end its subscription. This cannot be undone."""
@@ -175,10 +204,11 @@ def configure(
     instructions_file: PLACE = None,
     persona: Annotated[str | None, typer.Option(help="Another persona.")] = None,
     model: Annotated[str | None, typer.Option(help="Another model; see `clawhaven instances models`.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     wait: WAIT = False,
     timeout: WITHIN = 300,
 ) -> None:
-    """Change name, instructions, persona or model. What is left out stays as it is."""
+    """Change name, instructions, persona or model. What is left out stays as it is, and so do changed files."""
     session = current(ctx)
     wanted = {
         "assistant_name": name,
@@ -190,6 +220,10 @@ def configure(
     if not changes:
         raise Failure("Nothing to change was given.", ExitCode.USAGE, code="usage", hint="See --help for what can be.")
     api = session.api()
+    if dry_run:
+        answer = api.post(f"/instances/{part(instance)}/review", changes)
+        session.output.text(answer, talk.differences(answer))
+        return
     answer = api.patch(f"/instances/{part(instance)}", changes)
     session.finish(api, instance, answer, waits=wait, timeout=timeout, said="The changes are on their way.")
 
@@ -200,14 +234,16 @@ def logs(
     instance: INSTANCE,
     lines: Annotated[int, typer.Option(min=1, max=2000, help="The newest so many.")] = 200,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
+    words: Annotated[str | None, typer.Option("--filter", help="Only lines with all these words, of any case.")] = None,
+    level: Annotated[str | None, typer.Option(help="error, warn, info or debug: as grave as that at least.")] = None,
 ) -> None:
-    """The log of an assistant's gateway."""
+    """The log of an assistant's gateway, of the last 24 hours."""
     session = current(ctx)
     path = f"/instances/{part(instance)}/logs"
     if follow:
-        talk.follow(session, path, lines)
+        talk.follow(session, path, lines, q=words, level=level)
         return
-    answer = session.api().get(path, lines=lines)
+    answer = session.api().get(path, lines=lines, q=words, level=level)
     session.output.text(answer, "\n".join(talk.lines_of(answer)))
 
 

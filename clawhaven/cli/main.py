@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from clawhaven import __version__
-from clawhaven.cli import admin, apikey, auth, billing, channels, instances, server
+from clawhaven.cli import (
+    account,
+    admin,
+    apikey,
+    auth,
+    backups,
+    billing,
+    channels,
+    instances,
+    integrations,
+    programs,
+    server,
+    skills,
+)
 from clawhaven.cli.failures import ExitCode, Failure
 from clawhaven.cli.output import Format, Output
 from clawhaven.cli.session import Options
@@ -27,10 +40,15 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 not signed in or not allowed, 4 not found, 5 at capacity.",
 )
 app.add_typer(auth.app, name="auth")
+app.add_typer(account.app, name="account")
 app.add_typer(instances.app, name="instances")
 app.add_typer(channels.app, name="channels")
 app.add_typer(channels.telegram, name="telegram")
+app.add_typer(skills.app, name="skills")
 app.add_typer(apikey.app, name="apikey")
+app.add_typer(backups.app, name="backups")
+app.add_typer(programs.app, name="programs")
+app.add_typer(integrations.app, name="integrations")
 app.add_typer(billing.app, name="billing")
 app.add_typer(admin.app, name="admin")
 server.register(app)

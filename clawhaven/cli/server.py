@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -13,20 +12,14 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import func, select, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from clawhaven import wiring
-from clawhaven.billing.plans import describe
 from clawhaven.context import Context
 from clawhaven.core import logs
 from clawhaven.core.settings import Settings
-from clawhaven.instances.models import Instance
-from clawhaven.instances.states import State
-from clawhaven.metering.pricefile import tell
 from clawhaven.ports.errors import ProviderError
 from clawhaven.wiring import ConfigurationError
-from clawhaven.workflows import prices
+from clawhaven.workflows import inspection, prices
 
 
 def register(app: typer.Typer) -> None:
@@ -94,9 +87,9 @@ def doctor() -> None:
         table.add_row("settings", "wrong", problem)
     if not problems:
         ctx = wiring.build(settings)
-        for row in _inspect(ctx):
-            table.add_row(*row)
-            problems += [row[0]] if row[1] != "ok" else []
+        for check in inspection.inspect(ctx):
+            table.add_row(check.what, check.state, check.advice)
+            problems += [] if check.is_ok else [check.what]
     Console().print(table)
     if problems:
         raise typer.Exit(1)
@@ -125,58 +118,6 @@ def demo(
             fixes = "".join(f"\n  {one.what}: {one.fix}" for one in missing)
             give_up(f"The runtime {name} cannot be prepared: {error.message}{fixes}")
     hosting.serve(ctx, with_worker=True, is_demo=True)
-
-
-def _inspect(ctx: Context) -> list[tuple[str, str, str]]:
-    rows: list[tuple[str, str, str]] = []
-    try:
-        with ctx.db.read() as db:
-            db.execute(text("SELECT version_num FROM alembic_version"))
-        rows.append(("database", "ok", ""))
-    except SQLAlchemyError:
-        rows.append(("database", "missing", "clawhaven migrate"))
-    for name, runtime in ctx.runtimes.items():
-        missing = runtime.missing()
-        rows += [(f"runtime {name}", "missing", f"{one.what}: {one.fix}") for one in missing]
-        rows += [] if missing else [(f"runtime {name}", "ok", "")]
-    free = shutil.disk_usage(ctx.settings.data_dir).free // 1024**3
-    rows.append(("disk", "ok" if free >= 2 else "low", "" if free >= 2 else f"{free} GB free; 2 GB at least"))
-    rows += [(f"plan {plan.id}", "ok", describe(plan)) for plan in ctx.plans]
-    if not ctx.plans.offered_ids():
-        rows.append(("plans", "none offered", "nobody can sign up; set is_offered = true for one in PLANS_FILE"))
-    rows += _inspect_plans_in_use(ctx) if rows[0][1] == "ok" else []
-    rows += _inspect_prices(ctx, has_database=rows[0][1] == "ok")
-    for name, upstream in ctx.upstreams.items():
-        has_key = getattr(upstream, "is_ready", True)
-        rows.append((f"model vendor {name}", "ok", "" if has_key else f"not used: set {name.upper()}_API_KEY"))
-    return rows
-
-
-def _inspect_plans_in_use(ctx: Context) -> list[tuple[str, str, str]]:
-    """Plans that assistants have and the catalogue no longer knows."""
-    with ctx.db.read() as db:
-        alive = select(Instance.plan, func.count()).where(Instance.state != State.DELETED)
-        used = db.execute(alive.group_by(Instance.plan).order_by(Instance.plan)).all()
-    return [
-        (f"plan {plan}", "missing", f"{count} assistant(s) have it: put it back with is_offered = false")
-        for plan, count in used
-        if plan not in ctx.plans
-    ]
-
-
-def _inspect_prices(ctx: Context, *, has_database: bool) -> list[tuple[str, str, str]]:
-    """The operator's own prices, and models that assistants have and that are not sold (any more)."""
-    own = [price for price in ctx.prices.every() if price.is_own]
-    where = f" of them in {ctx.settings.model_prices_file}" if own else ", all of them ours"
-    current = ctx.prices.current(ctx.clock.now())
-    rows = [("prices", "ok", f"{len(current)} models; {len(own)}{where}" if own else f"{len(current)} models{where}")]
-    rows += [(f"price {price.model}", "ok", tell(price)) for price in own]
-    if has_database:
-        rows += [
-            (f"model {model}", "not sold", f"{count} assistant(s) have it, and their calls are refused")
-            for model, count in prices.unpriced_models(ctx).items()
-        ]
-    return rows
 
 
 def read_settings(**given: object) -> Settings:

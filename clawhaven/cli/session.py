@@ -23,6 +23,7 @@ DONE_WORDS = {
     "suspend": "The assistant is stopped; its data is kept.",
     "configure": "The changes are in force.",
     "delete": "The assistant and its data are deleted.",
+    "replace_key": "The assistant has a new key, or has it once it is started.",
 }
 
 

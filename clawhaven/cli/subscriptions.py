@@ -1,4 +1,4 @@
-"""`clawhaven billing plan|invoices|portal`: what is paid for, changing and ending it."""
+"""`clawhaven billing plan|invoices|payment-method|portal|reactivate`: what is paid for, changing and ending it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clawhaven.cli.channels import YES
+from clawhaven.cli.channels import INSTANCE, YES
 from clawhaven.cli.client import Api, items_of, part
 from clawhaven.cli.failures import ExitCode, Failure
 from clawhaven.cli.output import Column, moment, money
@@ -42,13 +42,27 @@ INVOICES = (
     Column("FOR", ("description",)),
     Column("DOCUMENT", ("pdf_url", "url")),
 )
+METHODS = (
+    Column("VENDOR", ("provider",)),
+    Column("CARD", ("brand",)),
+    Column("ENDS IN", ("last4",)),
+    Column("MONTH", ("expires_month",), str),
+    Column("YEAR", ("expires_year",), str),
+)
+RETURNED = (
+    Column("Go on here", ("checkout_url",)),
+    Column("Assistant", ("instance_id",)),
+    Column("Status", ("status",)),
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to `clawhaven billing`."""
     app.add_typer(plan, name="plan")
     app.command("invoices")(invoices)
+    app.command("payment-method")(payment_method)
     app.command("portal")(portal)
+    app.command("reactivate")(reactivate)
 
 
 def invoices(ctx: typer.Context) -> None:
@@ -57,11 +71,33 @@ def invoices(ctx: typer.Context) -> None:
     session.output.rows(session.api().get("/billing/invoices"), INVOICES, "No invoice yet.")
 
 
-def portal(ctx: typer.Context) -> None:
+def payment_method(ctx: typer.Context) -> None:
+    """What is charged while you are away, at each payment provider that can tell."""
+    session = current(ctx)
+    answer = session.api().get("/billing/payment-method")
+    session.output.rows(answer, METHODS, "None is saved.")
+    if isinstance(answer, dict) and answer.get("portals"):
+        session.output.note(f"To change it: clawhaven billing portal [--vendor {'|'.join(answer['portals'])}]")
+
+
+def portal(
+    ctx: typer.Context,
+    vendor: Annotated[str | None, typer.Option(help="Whose page, where there are several providers.")] = None,
+) -> None:
     """The payment provider's page for your payment method; its address lives for minutes."""
     session = current(ctx)
-    answer = session.api().post("/billing/portal")
+    answer = session.api().post("/billing/portal", {"provider": vendor} if vendor else {})
     session.output.text(answer, str(answer.get("url")))
+
+
+def reactivate(
+    ctx: typer.Context,
+    instance: INSTANCE,
+    to: Annotated[str | None, typer.Option("--plan", help="Another plan than it had.")] = None,
+) -> None:
+    """Get a payment page for an assistant whose plan has ended and whose data is still there."""
+    session = current(ctx)
+    session.output.facts(session.api().post(f"/instances/{part(instance)}/reactivate", {"plan": to}), RETURNED)
 
 
 @plan.command()

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from difflib import unified_diff
 from typing import Any
 
 from clawhaven.cli.client import CHAT_TIMEOUT_SECONDS, Api
@@ -44,13 +45,13 @@ def converse(session: Session, path: str) -> None:
             session.output.failure(failure)
 
 
-def follow(session: Session, path: str, lines: int) -> None:
-    """Print log lines as they come, until Ctrl-C; JSON and YAML: one object a line."""
+def follow(session: Session, path: str, lines: int, **asked: str | None) -> None:
+    """Print log lines as they come, until Ctrl-C; JSON and YAML: one object a line. `asked`: filters of the API."""
     api = session.api()
     seen: list[str] = []
     try:
         while True:
-            newest = lines_of(api.get(path, lines=lines))
+            newest = lines_of(api.get(path, lines=lines, **asked))
             for line in fresh(seen, newest):
                 session.output.line(line if session.output.format == Format.TABLE else json.dumps({"line": line}))
             seen = newest
@@ -72,6 +73,18 @@ def lines_of(answer: Any) -> list[str]:
     """The lines of a log answer."""
     found = answer.get("lines") if isinstance(answer, dict) else None
     return [str(line) for line in found] if isinstance(found, list) else []
+
+
+def differences(answer: Any) -> str:
+    """A review of new settings as a unified diff; a sentence when there is nothing in it."""
+    if not isinstance(answer, dict):
+        return ""
+    told: list[str] = []
+    for one in [*answer.get("fields", ()), *answer.get("files", ())]:
+        note = " (changed by somebody: stays as it is)" if one.get("is_own") else ""
+        before, after = str(one.get("before", "")).splitlines(), str(one.get("after", "")).splitlines()
+        told += unified_diff(before, after, f"{one['name']}{note}", str(one["name"]), lineterm="")
+    return "\n".join(told) or "Nothing would change."
 
 
 def _turn(session: Session, api: Api, path: str, text: str) -> None:

@@ -44,7 +44,7 @@ def test_a_sign_up_makes_everything_and_signs_in(http: TestClient, scene: Scene)
     assert "Secure" not in cookie
     assert TOKEN not in answer.text
     me = http.get("/api/auth/me").json()
-    assert me["account"] == {"id": body["customer_id"], "slug": "new-example-com"}
+    assert (me["account"]["id"], me["account"]["slug"]) == (body["customer_id"], "new-example-com")
     shown = http.get(f"/api/instances/{body['instance_id']}").json()
     assert shown["channels"][0]["status"] == "waiting_for_owner"
     assert http.get(body["status_url"]).json()["telegram_url"].startswith("https://t.me/bot123456789_bot?start=")
@@ -147,17 +147,60 @@ def test_a_link_lives_for_fifteen_minutes(http: TestClient, scene: Scene) -> Non
         assert http.post("/api/auth/link/redeem", json={"token": token}).status_code == status
 
 
-def test_a_key_is_shown_once_and_makes_none_that_may_do_more(
+def test_a_key_is_shown_once(http: TestClient, scene: Scene, key_of: Callable[..., dict[str, str]]) -> None:
+    me = key_of(scene.sign_up(), "read", "write", "keys")
+    made = http.post("/api/auth/keys", json={"name": "ci", "scopes": ["write"]}, headers=me)
+    assert made.status_code == 201
+    assert made.json()["key"] not in http.get("/api/auth/keys", headers=me).text
+    assert scene.count("api_key", "made_by IS NOT NULL") == 1
+
+
+def test_a_key_makes_keys_only_with_the_scope_for_it_and_none_that_may_do_more(
+    http: TestClient, scene: Scene, key_of: Callable[..., dict[str, str]]
+) -> None:
+    ada = scene.sign_up()
+    for scopes in (("read", "write"), ("write",)):
+        refused = assert_error(http.post("/api/auth/keys", json={}, headers=key_of(ada, *scopes)), 403, "forbidden")
+        assert refused["details"]["scope"] == "keys"
+    maker = key_of(ada, "write", "keys")
+    for wanted in (["read"], ["read", "write"], ["keys"], ["write", "keys"]):
+        answer = http.post("/api/auth/keys", json={"scopes": wanted}, headers=maker)
+        assert_error(answer, 403, "forbidden")
+    assert http.post("/api/auth/keys", json={"scopes": ["write"]}, headers=maker).status_code == 201
+    assert scene.count("api_key") == 4
+
+
+def test_what_a_key_made_ends_with_it(http: TestClient, scene: Scene, key_of: Callable[..., dict[str, str]]) -> None:
+    ada = scene.live()
+    maker, other = key_of(ada, "read", "write", "keys"), key_of(ada, "read", "write", "keys")
+    child = {"authorization": f"Bearer {http.post('/api/auth/keys', json={}, headers=maker).json()['key']}"}
+    path = f"/api/instances/{ada.instance.id}/program-keys"
+    assert http.post(path, json={"name": "leaked"}, headers=maker).status_code == 201
+    assert http.post(path, json={"name": "kept"}, headers=other).status_code == 201
+    maker_id = http.get("/api/auth/keys", headers=maker).json()["items"][0]["id"]
+    assert_error(http.delete(f"/api/auth/keys/{maker_id}", headers=key_of(ada)), 403, "forbidden")
+    assert http.delete(f"/api/auth/keys/{maker_id}", headers=other).status_code == 204
+    for gone in (maker, child):
+        assert_error(http.get("/api/auth/keys", headers=gone), 401, "unauthorized")
+    assert [one["name"] for one in http.get(path, headers=other).json()["items"]] == ["kept"]
+    assert scene.count("audit_log", "action = 'program_key.revoke'") == 1
+
+
+def test_a_key_ends_itself_without_any_scope_for_it(
     http: TestClient, scene: Scene, key_of: Callable[..., dict[str, str]]
 ) -> None:
     me = key_of(scene.sign_up())
-    made = http.post("/api/auth/keys", json={"name": "ci", "scopes": ["write"]}, headers=me)
-    assert made.status_code == 201
-    secret = made.json()["key"]
-    assert secret not in http.get("/api/auth/keys", headers=me).text
-    writer = {"authorization": f"Bearer {secret}"}
-    for scopes in (["read"], ["read", "write"]):
-        assert_error(http.post("/api/auth/keys", json={"scopes": scopes}, headers=writer), 403, "forbidden")
-    assert_error(http.post("/api/auth/keys", json={}, headers=writer), 403, "forbidden")
-    assert http.post("/api/auth/keys", json={"scopes": ["write"]}, headers=writer).status_code == 201
-    assert scene.count("api_key") == 3
+    mine = http.get("/api/auth/keys", headers=me).json()["items"][0]["id"]
+    assert http.delete(f"/api/auth/keys/{mine}", headers=me).status_code == 204
+    assert_error(http.get("/api/auth/keys", headers=me), 401, "unauthorized")
+
+
+def test_letters_are_written_in_the_language_that_is_asked_for(http: TestClient, scene: Scene) -> None:
+    german = {"accept-language": "de-DE,de;q=0.9"}
+    http.post("/api/signup", json={**FORM, "email": "ada@example.com"}, headers=german)
+    http.post("/api/waitlist", json={"email": "bob@example.com"}, headers=german)
+    http.post("/api/waitlist", json={"email": "eve@example.com"})
+    with scene.ctx.db.read() as db:
+        assert db.scalar(sa.text("SELECT language FROM user_account")) == "de"
+        waiting = db.execute(sa.text("SELECT email, language FROM waitlist ORDER BY email")).all()
+    assert [tuple(row) for row in waiting] == [("bob@example.com", "de"), ("eve@example.com", "en")]

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
+from clawhaven import ledger
 from clawhaven.accounts import apikeys, operators
 from clawhaven.api.deps import COOKIE
 from clawhaven.billing.models import Receipt
 from clawhaven.core.audit import AuditEntry
+from clawhaven.instances.states import State
+from clawhaven.workflows import access, disputes, topups
 from tests.api.conftest import assert_error
 from tests.workflows.scene import Scene
 
 Keys = Callable[..., dict[str, str]]
 NAMED = {"idempotency-key": "5e0f0a52-2d51-4f0e-a8a1-9fbd0f0d4b11"}
 READS = ["overview", "accounts", "accounts/x", "reconcile", "margin", "events", "coupons", "coupons/X"]
-WRITES = ["accounts/x/credits", "receipts/x/refund", "reconcile", "coupons"]
+WRITES = ["accounts/x/credits", "receipts/x/refund", "instances/x/replace-key", "reconcile", "coupons"]
 
 
 @pytest.fixture
@@ -110,6 +115,32 @@ def test_one_customer_with_all_there_is(http: TestClient, scene: Scene, boss: di
     assert business["margin"]["revenue_micros"] == 29_000_000
 
 
+def test_the_disputed_part_of_what_is_set_aside_is_told_apart(
+    http: TestClient, scene: Scene, boss: dict[str, str], key_of: Keys
+) -> None:
+    begun = scene.live(plan="metered")
+    account_id, now = begun.owner.account.id, scene.ctx.clock.now()
+    page = topups.open_topup(scene.ctx, begun.owner, 20_000_000)
+    topup = dataclasses.replace(begun, checkout=page)
+    scene.pay(topup)
+    with scene.ctx.db.tx() as db:
+        wallet_id = access.wallet_of(db, scene.ctx, account_id)
+        ledger.hold(db, "call:one", wallet_id, 5_000_000, now + timedelta(hours=1), now=now)
+    (payment,) = scene.vendor.fetch(scene.reference(topup)).payments
+    scene.vendor.dispute(payment.reference, "open")
+    scene.settle(topup)
+    with scene.ctx.db.tx() as db:
+        disputes.set_aside(db, scene.ctx, account_id)
+    mine = http.get("/api/billing/balance", headers=key_of(begun)).json()
+    theirs = http.get(f"/api/admin/accounts/{account_id}", headers=boss).json()["wallet"]
+    for told in (mine, theirs):  # 20 of 30 are above the minimum, and 5 of them in use
+        assert (told["balance_micros"], told["held_micros"], told["disputed_micros"]) == (
+            30_000_000,
+            20_000_000,
+            15_000_000,
+        )
+
+
 def test_credit_is_given_once_and_taken_back(http: TestClient, scene: Scene, boss: dict[str, str]) -> None:
     account_id = scene.sign_up().instance.account_id
     path = f"/api/admin/accounts/{account_id}/credits"
@@ -162,3 +193,18 @@ def test_a_refund_is_asked_for_once_and_never_beyond_the_payment(
     assert_error(http.post(path, json={"reason": "All of it"}, headers=boss), 400, field="amount_micros")
     assert_error(http.post("/api/admin/receipts/rcp_x/refund", json=part, headers=boss), 404)
     assert scene.count("refund") == 2
+
+
+def test_an_operator_replaces_an_assistants_key(http: TestClient, scene: Scene, boss: dict[str, str]) -> None:
+    live, waiting = scene.live(), scene.put_in(State.PENDING)
+    path = f"/api/admin/instances/{live.instance.id}/replace-key"
+    told = http.post(path, headers=boss)
+    assert (told.status_code, told.json()["operation"]["kind"]) == (202, "replace_key")
+    assert http.post(path, headers=boss).json() == told.json()
+    assert_error(http.post("/api/admin/instances/ins_x/replace-key", headers=boss), 404, "not_found")
+    refused = http.post(f"/api/admin/instances/{waiting.instance.id}/replace-key", headers=boss)
+    assert "waiting for its payment" in assert_error(refused, 409, "illegal_move")["message"]
+    with scene.ctx.db.read() as db:
+        found = db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "instance.replace_key")).one()
+    assert (found.subject, found.account_id) == (live.instance.id, live.instance.account_id)
+    assert found.actor.startswith("key:")

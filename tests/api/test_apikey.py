@@ -83,6 +83,6 @@ def test_the_model_is_of_the_keys_vendor(http: TestClient, scene: Scene, key_of:
     http.put(f"{path}/api-key", json={"api_key": KEY}, headers=me)
     assert http.get(path, headers=me).json()["model"] == "sandbox-1"
     refused = assert_error(http.patch(path, json={"model": "claude-sonnet-5-5"}, headers=me), 400, field="model")
-    assert refused["message"] == "Models are sandbox-1."
+    assert refused["message"] == "claude-sonnet-5-5 is not on offer here."
     with scene.ctx.db.read() as db:
         assert ownkeys.find(db, ada.instance.id) is not None

@@ -50,6 +50,7 @@ def test_a_payment_is_in_the_statement_and_leaves_the_wallet_empty(
         "currency": "USD",
         "balance_micros": 0,
         "held_micros": 0,
+        "disputed_micros": 0,
         "minimum_micros": 10_000_000,
         "available_micros": 0,
         "level": None,

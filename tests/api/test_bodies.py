@@ -124,7 +124,7 @@ def test_a_body_beyond_the_bound_is_refused_by_its_length_and_while_it_arrives(r
 
 def test_every_other_body(refuse: Callable[..., Any], scene: Scene, key_of: Callable[..., dict[str, str]]) -> None:
     begun = scene.live()
-    path, me = f"/api/instances/{begun.instance.id}", key_of(begun)
+    path, me = f"/api/instances/{begun.instance.id}", key_of(begun, "read", "write", "keys")
     single = {
         "POST /api/auth/link/redeem": ["token"],
         "POST /api/auth/keys": ["name", "scopes"],
@@ -169,7 +169,7 @@ def test_every_other_body(refuse: Callable[..., Any], scene: Scene, key_of: Call
 
 def test_queries_and_paths(refuse: Callable[..., Any], scene: Scene, key_of: Callable[..., dict[str, str]]) -> None:
     begun = scene.live()
-    path, me = f"/api/instances/{begun.instance.id}", key_of(begun)
+    path, me = f"/api/instances/{begun.instance.id}", key_of(begun, "read", "write", "keys")
     for field in ("since", "until"):
         for word in ("x", "2026-13-01", "2026-01-31T00:00:00", "0001-01-01T00:00:00%2B14:00", "9" * 400, "NaN"):
             refuse(400, field, "GET", f"/api/billing/usage?{field}={word}", headers=me)

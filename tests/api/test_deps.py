@@ -19,7 +19,7 @@ Keys = Callable[..., dict[str, str]]
 
 def test_a_revoked_key_ends_at_once(http: TestClient, scene: Scene, key_of: Keys) -> None:
     ada = scene.sign_up()
-    first, second = key_of(ada), key_of(ada)
+    first, second = key_of(ada), key_of(ada, "read", "write", "keys")
     keys = http.get("/api/auth/keys", headers=first).json()["items"]
     assert "key" not in keys[0]
     prefix = first["authorization"].removeprefix("Bearer ")[:10]
@@ -27,7 +27,7 @@ def test_a_revoked_key_ends_at_once(http: TestClient, scene: Scene, key_of: Keys
     assert http.delete(f"/api/auth/keys/{mine}", headers=second).status_code == 204
     assert_error(http.get("/api/auth/me", headers=first), 401, "unauthorized")
     assert http.delete(f"/api/auth/keys/{mine}", headers=second).status_code == 204
-    eve = key_of(scene.sign_up("eve@example.com"))
+    eve = key_of(scene.sign_up("eve@example.com"), "read", "write", "keys")
     theirs = next(key["id"] for key in http.get("/api/auth/keys", headers=second).json()["items"])
     stranger, missing = (
         http.delete(f"/api/auth/keys/{theirs}", headers=eve),

@@ -25,6 +25,12 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/restart", None),
     ("GET", "/events", None),
     ("GET", "/logs", None),
+    ("POST", "/review", {"assistant_name": "Mine"}),
+    ("GET", "/files", None),
+    ("GET", "/files/SOUL.md", None),
+    ("PUT", "/files/SOUL.md", {"content": "Mine."}),
+    ("GET", "/files/SOUL.md/versions", None),
+    ("POST", "/files/SOUL.md/versions/1/restore", None),
     ("GET", "/usage", None),
     ("GET", "/models", None),
     ("GET", "/operations/OPERATION", None),
@@ -32,6 +38,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("PUT", "/channels/telegram", {"telegram_bot_token": TOKEN}),
     ("POST", "/telegram/connect", {"telegram_bot_token": TOKEN}),
     ("POST", "/channels/telegram/claim", None),
+    ("POST", "/channels/telegram/test", None),
     ("DELETE", "/channels/telegram", None),
     ("POST", "/chat", {"message": "hello"}),
 ]
@@ -104,6 +111,9 @@ def test_what_an_owner_sees_and_does(http: TestClient, scene: Scene, key_of: Key
     steps = http.get(f"{path}/operations/{operation}", headers=me).json()["steps"]
     assert [step["name"] for step in steps] == ["write_files", "wait_ready"]
     assert http.post(f"{path}/restart", headers=me).json()["operation"]["kind"] == "restart"
+    replacing = http.post(f"{path}/replace-key", headers=me)
+    assert (replacing.status_code, replacing.json()["operation"]["kind"]) == (202, "replace_key")
+    assert http.post(f"{path}/replace-key", headers=me).json() == replacing.json()
     assert http.post(f"{path}/stop", headers=me).json()["operation"]["kind"] == "suspend"
     again = http.post(f"{path}/stop", headers=me)
     assert (again.status_code, again.json()["operation"]["kind"]) == (202, "suspend")
@@ -113,7 +123,7 @@ def test_what_an_owner_sees_and_does(http: TestClient, scene: Scene, key_of: Key
     assert http.delete(path, headers=me).json() == first
     kinds = [event["kind"] for event in http.get(f"{path}/events", headers=me).json()["items"]]
     assert kinds == ["suspended", "active", "provisioning"]
-    assert http.get(f"{path}/logs", headers=me).json()["lines"] == ["folder gateway: nothing to say"]
+    assert http.get(f"{path}/logs", headers=me).json()["lines"] == ["- INFO  folder gateway: nothing to say"]
     assert http.get(f"{path}/usage", headers=me).json() == {"items": [], "next_cursor": None}
 
 
@@ -132,12 +142,15 @@ def test_the_plan_allows_one_assistant(http: TestClient, scene: Scene, key_of: K
 @pytest.mark.parametrize(
     ("state", "answers"),
     [
-        (State.PENDING, {"start": 409, "stop": 409, "restart": 409, "PATCH": 202, "DELETE": 202}),
-        (State.PROVISIONING, {"start": 409, "stop": 409, "restart": 409, "PATCH": 202, "DELETE": 202}),
-        (State.ACTIVE, {"start": 202, "stop": 202, "restart": 202, "PATCH": 202, "DELETE": 202}),
-        (State.SUSPENDED, {"start": 202, "stop": 202, "restart": 409, "PATCH": 202, "DELETE": 202}),
-        (State.FAILED, {"start": 402, "stop": 409, "restart": 409, "PATCH": 202, "DELETE": 202}),
-        (State.DELETED, {"start": 409, "stop": 409, "restart": 409, "PATCH": 409, "DELETE": 409}),
+        (State.PENDING, {"start": 409, "stop": 409, "restart": 409, "replace-key": 409, "PATCH": 202, "DELETE": 202}),
+        (
+            State.PROVISIONING,
+            {"start": 409, "stop": 409, "restart": 409, "replace-key": 409, "PATCH": 202, "DELETE": 202},
+        ),
+        (State.ACTIVE, {"start": 202, "stop": 202, "restart": 202, "replace-key": 202, "PATCH": 202, "DELETE": 202}),
+        (State.SUSPENDED, {"start": 202, "stop": 202, "restart": 409, "replace-key": 202, "PATCH": 202, "DELETE": 202}),
+        (State.FAILED, {"start": 402, "stop": 409, "restart": 409, "replace-key": 409, "PATCH": 202, "DELETE": 202}),
+        (State.DELETED, {"start": 409, "stop": 409, "restart": 409, "replace-key": 409, "PATCH": 409, "DELETE": 409}),
     ],
 )
 def test_every_state_answers_every_action(
@@ -167,3 +180,29 @@ def test_logs_and_chat_say_so_when_the_runtime_is_down(http: TestClient, scene: 
     scene.world.stop({"folder": ada.instance.id, "port": 0}, 0)
     (scene.world.root / "DOWN").unlink()
     assert_error(http.post(f"{path}/chat", json={"message": "hi"}, headers=me), 503, "unavailable")
+
+
+def test_a_change_is_looked_at_first_and_leaves_own_files_alone(http: TestClient, scene: Scene, key_of: Keys) -> None:
+    ada = scene.live()
+    me, path = key_of(ada), f"/api/instances/{ada.instance.id}"
+    (scene.world.root / ada.instance.id / "state/workspace/SOUL.md").write_text("Mine.\n")
+    before = scene.counts()
+    seen = http.post(f"{path}/review", json={"assistant_name": "Bea"}, headers=me).json()
+    assert seen["fields"] == [{"name": "name", "before": "Ada", "after": "Bea"}]
+    assert {one["name"]: one["is_own"] for one in seen["files"]}["SOUL.md"] is True
+    assert scene.counts() == before
+    done = http.patch(path, json={"assistant_name": "Bea"}, headers=me).json()
+    assert (done["changed"], done["kept_files"]) == (["name"], ["SOUL.md"])
+    same = http.patch(path, json={"assistant_name": "Bea"}, headers=me).json()
+    assert (same["operation"], same["changed"]) == (None, [])
+    assert_error(http.post(f"{path}/review", json={"model": "gpt-0"}, headers=me), 400, "validation_failed")
+
+
+def test_the_log_is_filtered(http: TestClient, scene: Scene, key_of: Keys) -> None:
+    ada = scene.live()
+    me, path = key_of(ada), f"/api/instances/{ada.instance.id}/logs"
+    (entry,) = http.get(path, headers=me).json()["entries"]
+    assert entry == {"at": None, "level": "info", "source": "", "text": "folder gateway: nothing to say"}
+    assert http.get(path, params={"level": "warn"}, headers=me).json()["lines"] == []
+    assert http.get(path, params={"q": "NOTHING gateway"}, headers=me).json()["lines"] != []
+    assert_error(http.get(path, params={"level": "loud"}, headers=me), 400, "validation_failed")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from clawhaven.core.audit import AuditEntry
-from clawhaven.workflows import money, payments
+from clawhaven.workflows import engine, money, payments
 from tests.api.conftest import assert_error
 from tests.api.test_admin import NAMED, boss
 from tests.workflows.scene import Scene
@@ -19,20 +20,38 @@ __all__ = ["boss"]
 def test_differences_are_explained_by_get_and_repaired_by_post(
     http: TestClient, scene: Scene, boss: dict[str, str]
 ) -> None:
-    assert http.get("/api/admin/reconcile", headers=boss).json() == {"items": [], "next_cursor": None}
+    nothing = {"items": [], "next_cursor": None, "comparison": None, "under_way": None}
+    assert http.get("/api/admin/reconcile", headers=boss).json() == nothing
     begun = scene.sign_up()
     scene.vendor.complete(scene.reference(begun), "paid")
     scene.ctx.clock.advance(timedelta(hours=1))
-    told = http.get("/api/admin/reconcile", headers=boss).json()["items"]
+    told = compare(http, scene, boss, {})["items"]
+    assert http.get("/api/admin/reconcile", headers=boss).json()["items"] == told
     assert {one["is_safe"] for one in told} == {True}
     assert {one["account_id"] for one in told} == {begun.instance.account_id}
     assert scene.count("workflow_status", "workflow_uuid LIKE 'settle:%'") == 0
-    done = http.post("/api/admin/reconcile", headers=boss).json()["items"]
+    done = compare(http, scene, boss, {"repair": True})["items"]
     assert all("settled" in one["repair"] for one in done)
     assert scene.count("workflow_status", "workflow_uuid LIKE 'settle:%'") == 1
     with scene.ctx.db.read() as db:
         (actor,) = set(db.scalars(sa.select(AuditEntry.actor).where(AuditEntry.action == "money.settle")))
     assert actor.startswith("key:")
+    assert_error(http.get("/api/admin/reconcile/cmp_x", headers=boss), 404)
+
+
+def compare(http: TestClient, scene: Scene, boss: dict[str, str], body: dict[str, bool]) -> dict[str, Any]:
+    """Ask for a comparison, let it be done; its result."""
+    asked = http.post("/api/admin/reconcile", headers=boss, json=body)
+    assert (asked.status_code, asked.json()["state"]) == (202, "running")
+    again = http.post("/api/admin/reconcile", headers=boss)
+    assert again.json()["id"] == asked.json()["id"]
+    assert_error(http.post("/api/admin/reconcile", headers=boss, json={"repair": True}), 409, "busy")
+    path = f"/api/admin/reconcile/{asked.json()['id']}"
+    with engine.running(scene.ctx):
+        scene.wait(lambda: http.get(path, headers=boss).json()["comparison"]["state"] == "done")
+        scene.wait(lambda: scene.count("workflow_status", "status IN ('PENDING', 'ENQUEUED')") == 0)
+    result: dict[str, Any] = http.get(path, headers=boss).json()
+    return result
 
 
 def test_the_margin_of_a_month(http: TestClient, scene: Scene, boss: dict[str, str]) -> None:
@@ -60,6 +79,10 @@ def test_coupons_are_made_shown_and_disabled(http: TestClient, scene: Scene, bos
         "HALF",
         "WELCOME-5",
     ]
+    first = http.get("/api/admin/coupons?limit=1", headers=boss).json()
+    rest = http.get(f"/api/admin/coupons?limit=1&cursor={first['next_cursor']}", headers=boss).json()
+    assert [one["code"] for one in first["items"] + rest["items"]] == ["HALF", "WELCOME-5"]
+    assert rest["next_cursor"] is None
     for _ in range(2):
         assert http.delete("/api/admin/coupons/half", headers=boss).status_code == 204
     assert http.get("/api/admin/coupons/HALF", headers=boss).json()["is_disabled"] is True

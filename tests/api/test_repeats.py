@@ -42,7 +42,8 @@ def test_a_repeated_sign_up_answers_the_same_and_signs_nobody_in(http: TestClien
 
 
 def test_a_repeated_assistant_is_one_assistant(http: TestClient, scene: Scene, key_of: Keys) -> None:
-    ada, eve = (key_of(scene.put_in(State.DELETED, f"{name}@example.com")) for name in ("ada", "eve"))
+    scopes = ("read", "write", "keys")
+    ada, eve = (key_of(scene.put_in(State.DELETED, f"{name}@example.com"), *scopes) for name in ("ada", "eve"))
     body = {"assistant_name": "Second"}
     first = http.post("/api/instances", json=body, headers=ada | NAMED)
     assert first.status_code == 201, first.text
@@ -136,7 +137,7 @@ def test_a_repeat_that_comes_too_early_is_told_so(
 
 
 def test_a_key_is_made_once_and_its_secret_kept_nowhere(http: TestClient, scene: Scene, key_of: Keys) -> None:
-    me = key_of(scene.sign_up())
+    me = key_of(scene.sign_up(), "read", "write", "keys")
     assert_error(http.post("/api/auth/keys", json={"scopes": ["admin"]}, headers=me | NAMED), 400, "validation_failed")
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: http.post("/api/auth/keys", json={}, headers=me | NAMED), range(4)))

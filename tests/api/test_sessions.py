@@ -52,14 +52,18 @@ def test_everywhere_but_here(scene: Scene) -> None:
     assert [client.get(PATH).status_code for client in (laptop, phone, stranger)] == [200, 401, 200]
 
 
-def test_a_key_ends_every_session_if_it_may_write(
+def test_a_key_ends_sessions_only_with_the_scope_for_it(
     http: TestClient, scene: Scene, key_of: Callable[..., dict[str, str]]
 ) -> None:
     ada = scene.sign_up()
     reader = key_of(ada, "read")
     assert [one["is_current"] for one in http.get(PATH, headers=reader).json()["items"]] == [False]
-    assert_error(http.delete(PATH, headers=reader), 403, "forbidden")
-    assert http.delete(PATH, headers=key_of(ada)).json() == {"ended": 1}
+    one = http.get(PATH, headers=reader).json()["items"][0]["id"]
+    for headers in (reader, key_of(ada)):
+        assert_error(http.delete(PATH, headers=headers), 403, "forbidden")
+        assert_error(http.delete(f"{PATH}/{one}", headers=headers), 403, "forbidden")
+    assert scene.count("login_session") == 1
+    assert http.delete(PATH, headers=key_of(ada, "write", "keys")).json() == {"ended": 1}
     assert scene.count("login_session") == 0
 
 

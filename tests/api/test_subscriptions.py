@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import pytest
 from fastapi.testclient import TestClient
 
 from clawhaven.billing import coupons, subscriptions
+from clawhaven.providers.payments.sandbox import Sandbox
 from tests.api.conftest import assert_error
 from tests.workflows.scene import Scene
 
@@ -26,6 +29,28 @@ def test_an_agreement_is_changed_ended_and_kept(http: TestClient, scene: Scene, 
     assert (changed["plan"], changed["amount_micros"]) == ("metered", 20_000_000)
     assert http.post(f"{base}/accept-price", headers=me).json()["amount_micros"] == 20_000_000
     assert scene.instance(begun.instance.id).plan == "metered"
+
+
+def test_a_new_price_is_taken_when_it_is_paid_and_not_before(
+    http: TestClient, scene: Scene, key_of: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = scene.live()
+    me = key_of(begun)
+    now = dataclasses.replace(scene.ctx.plans.get("personal"), price_micros=39_000_000)
+    monkeypatch.setitem(scene.ctx.plans._plans, "personal", now)
+    (one,) = http.get("/api/billing/subscriptions", headers=me).json()["items"]
+    assert one["new_price_micros"] == 39_000_000
+    path = f"/api/billing/subscriptions/{one['id']}/accept-price"
+    with monkeypatch.context() as patched:
+        patched.setattr(Sandbox, "change_plan", lambda *_: None)  # it waits for its payment
+        body = assert_error(http.post(path, headers=me), 402, "payment_required")
+    assert body["details"]["pay_url"].startswith("http")
+    customer = str(scene.vendor.fetch(scene.reference(begun)).customer_reference)
+    scene.vendor.use_card(customer, "declined")
+    assert_error(http.post(path, headers=me), 402, "payment_required")
+    scene.vendor.use_card(customer, "works")
+    taken = http.post(path, headers=me).json()
+    assert (taken["amount_micros"], taken["new_price_micros"]) == (39_000_000, None)
 
 
 def test_a_running_coupon_is_told(http: TestClient, scene: Scene, key_of: Keys) -> None:
@@ -71,9 +96,15 @@ def test_the_vendor_s_documents(http: TestClient, scene: Scene, key_of: Keys) ->
     (invoice,) = http.get("/api/billing/invoices", headers=me).json()["items"]
     assert (invoice["amount_micros"], invoice["state"]) == (29_000_000, "paid")
     assert invoice["url"]
-    assert http.get("/api/billing/payment-method", headers=me).json()["payment_method"]["last4"]
-    assert http.post("/api/billing/portal", headers=me).json()["url"].startswith("http")
+    told = http.get("/api/billing/payment-method", headers=me).json()
+    assert (told["payment_method"]["provider"], told["portals"]) == ("sandbox", ["sandbox"])
+    assert told["payment_method"]["last4"]
+    assert told["items"] == [told["payment_method"]]
+    for body in (None, {}, {"provider": "sandbox"}):
+        assert http.post("/api/billing/portal", headers=me, json=body).json()["url"].startswith("http")
+    assert_error(http.post("/api/billing/portal", headers=me, json={"provider": "stripe"}), 400, "validation_failed")
     new = key_of(scene.sign_up("new@example.com"))
     assert http.get("/api/billing/invoices", headers=new).json()["items"] == []
-    assert http.get("/api/billing/payment-method", headers=new).json() == {"payment_method": None}
+    told = http.get("/api/billing/payment-method", headers=new).json()
+    assert (told["payment_method"], told["items"], told["portals"]) == (None, [], [])
     assert_error(http.post("/api/billing/portal", headers=new), 404, "not_found")

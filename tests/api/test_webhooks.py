@@ -11,10 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clawhaven.billing import checkouts
+from clawhaven.core import ratelimit
 from clawhaven.core.ids import new_id
 from clawhaven.ledger import check_books
 from clawhaven.providers.payments.signature import sign
-from clawhaven.workflows import checkout
+from clawhaven.workflows import alarms, checkout
 from tests.api.conftest import assert_error
 from tests.workflows.scene import Scene
 
@@ -70,6 +71,22 @@ def test_a_replay_changes_nothing(http: TestClient, scene: Scene) -> None:
     assert http.post(URL, content=body, headers=signed(scene, body, age=20)).json()["duplicate"] is True
     assert_error(http.post(URL, content=body, headers=signed(scene, body, age=360)), 400, "bad_signature")
     assert scene.counts() == counts
+
+
+def test_what_is_heard_of_a_vendor_is_noted_also_of_a_replay(http: TestClient, scene: Scene) -> None:
+    body = event()
+    at = []
+    for _ in range(2):
+        assert http.post(URL, content=body, headers=signed(scene, body)).status_code == 200
+        with scene.ctx.db.read() as db:
+            at.append(ratelimit.last_noted(db, "webhook-heard:sandbox"))
+        scene.ctx.clock.advance(alarms.HEARD)
+    assert_error(http.post(URL, content=body, headers={}), 400, "bad_signature")
+    with scene.ctx.db.read() as db:
+        assert ratelimit.last_noted(db, "webhook-heard:sandbox") == at[1]
+    assert at[0] is not None
+    assert at[1] is not None
+    assert at[1] - at[0] >= alarms.HEARD
 
 
 def test_a_replay_at_another_provider_is_nobodys(http: TestClient, scene: Scene) -> None:

@@ -149,6 +149,7 @@ class ContractServer:
             ("POST", f"{one}/start"): (202, {"operation": operation("resume")}),
             ("POST", f"{one}/stop"): (202, {"operation": operation("suspend")}),
             ("POST", f"{one}/restart"): (202, {"operation": operation("restart")}),
+            ("POST", f"{one}/replace-key"): (202, {"operation": operation("replace_key")}),
             ("GET", f"{one}/operations/op_1"): (200, operation("restart", "done", (("wait_ready", "done"),))),
             ("GET", f"{one}/events"): (
                 200,
@@ -161,7 +162,10 @@ class ContractServer:
             ("PUT", f"{one}/channels/telegram"): (200, BOT),
             ("DELETE", f"{one}/channels/telegram"): (204, None),
             ("POST", "/api/config/validate"): (200, {"bot_username": "ada_bot", "bot_url": "https://t.me/ada_bot"}),
-            ("GET", "/api/billing/balance"): (200, {"balance_micros": 12_340_000, "held_micros": 0}),
+            ("GET", "/api/billing/balance"): (
+                200,
+                {"balance_micros": 12_340_000, "held_micros": 3_000_000, "disputed_micros": 1_250_000},
+            ),
             ("GET", "/api/billing/usage"): (200, {"total": {"calls": 3, "price_micros": 4200}}),
             ("GET", "/api/billing/ledger"): _page([MOVEMENT, {**MOVEMENT, "id": 2, "note": "Second page"}]),
         }

@@ -9,20 +9,29 @@ import pytest
 
 from clawhaven.core.settings import Settings
 from tests.cli.conftest import Run
-from tests.cli.contract_server import ContractServer
+from tests.cli.contract_server import INSTANCE, ContractServer, operation
 from tests.fakes.stripe_server import KEY as STRIPE_KEY
 from tests.fakes.stripe_server import StripeServer
 
-LINE = {"email": "ada@example.com", "account_id": "acc_1", "revenue_micros": 29_000_000, "margin_micros": 20_000_000}
+LINE = {
+    "email": "ada@example.com",
+    "account_id": "acc_1",
+    "revenue_micros": 29_000_000,
+    "margin_micros": 20_000_000,
+    "uncovered_micros": 1_750_000,
+}
 LINE["remark"] = "More went out than came in."
 COUPON = {"code": "FIVE", "kind": "credit", "amount_micros": 5_000_000, "redeemed": 2, "is_disabled": False}
+
+
+COMPARED = {"id": "cmp_1", "state": "done", "is_repair": False, "ended_at": "2026-11-21T03:17:00+00:00"}
 
 
 @pytest.fixture
 def admin(server: ContractServer) -> ContractServer:
     """The server with the operator's calls."""
     one = {"id": "acc_1", "email": "ada@example.com", "created_at": "2026-11-21T03:29:14", "is_verified": True}
-    wallet = {"balance_micros": 7_500_000, "held_micros": 0, "level": "ok"}
+    wallet = {"balance_micros": 7_500_000, "held_micros": 0, "disputed_micros": 250_000, "level": "ok"}
     found = {**one, "wallet": wallet, "subscriptions": [{"plan": "personal", "state": "active"}], "instances": []}
     found["receipts"] = [{"id": "rcp_1", "amount_micros": 29_000_000, "what": "Personal, May"}]
     gap = {"subject": "sub_1", "problem": "active here and gone there", "repair": "settle it", "is_safe": True}
@@ -33,8 +42,10 @@ def admin(server: ContractServer) -> ContractServer:
         ("GET", "/api/admin/accounts/ada%40example.com"): (200, found),
         ("POST", "/api/admin/accounts/acc_1/credits"): (201, {"wallet": wallet}),
         ("POST", "/api/admin/receipts/rcp_1/refund"): (201, {"id": "ref_1", "state": "asked"}),
-        ("GET", "/api/admin/reconcile"): (200, {"items": [gap], "next_cursor": None}),
-        ("POST", "/api/admin/reconcile"): (200, {"items": [], "next_cursor": None}),
+        ("POST", f"/api/admin/instances/{INSTANCE}/replace-key"): (202, {"operation": operation("replace_key")}),
+        ("GET", "/api/admin/reconcile"): (200, {"items": [gap], "next_cursor": None, "comparison": COMPARED}),
+        ("POST", "/api/admin/reconcile"): (202, {**COMPARED, "state": "running"}),
+        ("GET", "/api/admin/reconcile/cmp_1"): (200, {"items": [], "next_cursor": None, "comparison": COMPARED}),
         ("GET", "/api/admin/margin"): (200, {"items": [LINE], "total": LINE, "month": "2026-11"}),
         ("GET", "/api/admin/events"): (200, {"items": [{"vendor_type": "invoice.paid"}], "next_cursor": "three"}),
         ("GET", "/api/admin/coupons"): (200, {"items": [COUPON], "next_cursor": None}),
@@ -55,10 +66,21 @@ def test_what_there_is(run: Run, admin: ContractServer) -> None:
     assert run("admin", "account", "ada@example.com").out == told
     margin = run("admin", "margin", "--month", "2026-11")
     assert ("$29.00" in margin.out, "margin $20.00" in margin.err) == (True, True)
+    assert "Usage for $1.75 was covered by no balance." in margin.err
     assert "ada@example.com: More went out than came in." in margin.err
     events = run("admin", "events", "--state", "received")
     assert ("invoice.paid" in events.out, "--cursor three" in events.err) == (True, True)
     assert admin.seen[-1].query == {"state": "received"}
+
+
+def test_an_assistants_key_is_replaced_when_that_is_meant(run: Run, admin: ContractServer) -> None:
+    assert run("admin", "replace-key", INSTANCE, stdin="n\n").code != 0
+    assert admin.seen == []
+    ran = run("admin", "replace-key", INSTANCE, "--yes")
+    assert ran.code == 0
+    assert "accepted until the assistant runs with it" in ran.out
+    assert (admin.seen[-1].method, admin.seen[-1].path) == ("POST", f"/api/admin/instances/{INSTANCE}/replace-key")
+    assert run("admin", "replace-key", "ins_x", "--yes", "--format", "json").code == 4
 
 
 @pytest.mark.parametrize(
@@ -95,6 +117,9 @@ def test_credit_and_correction(run: Run, admin: ContractServer) -> None:
     assert sent.headers["idempotency-key"]
     assert run("admin", "credits", "acc_1", "-2", "--reason", "Twice", "--below-minimum").code == 0
     assert admin.seen[-1].body == {"amount_micros": -2_000_000, "reason": "Twice", "is_below_minimum": True}
+    ends = "2026-12-31T00:00:00Z"
+    assert run("admin", "credits", "acc_1", "5", "--reason", "An outage", "--expires", ends).code == 0
+    assert admin.seen[-1].body["expires_at"] == ends
     before = len(admin.seen)
     assert run("admin", "credits", "acc_1", "many", "--reason", "An outage").code == 2
     assert len(admin.seen) == before
@@ -112,8 +137,15 @@ def test_a_refund_is_asked_about_first(run: Run, admin: ContractServer) -> None:
 def test_reconcile_explains_and_repairs_when_told(run: Run, admin: ContractServer) -> None:
     assert "active here and gone there" in run("admin", "reconcile").out
     assert admin.seen[-1].method == "GET"
-    assert "Everything agrees" in run("admin", "reconcile", "--repair").err
-    assert admin.seen[-1].method == "POST"
+    for option, is_repair in (("--repair", True), ("--now", False)):
+        assert "Everything agrees" in run("admin", "reconcile", option).err
+        assert (admin.seen[-2].method, admin.seen[-2].body) == ("POST", {"repair": is_repair})
+        assert admin.seen[-1].path == "/api/admin/reconcile/cmp_1"
+    admin.answers["GET", "/api/admin/reconcile"] = (200, {"items": [], "next_cursor": None, "comparison": None})
+    assert "Not compared yet" in run("admin", "reconcile").err
+    broken = {"items": [], "next_cursor": None, "comparison": {**COMPARED, "state": "broken"}}
+    admin.answers["GET", "/api/admin/reconcile/cmp_1"] = (200, broken)
+    assert run("admin", "reconcile", "--now").code != 0
 
 
 def test_coupons(run: Run, admin: ContractServer) -> None:

@@ -76,7 +76,7 @@ def test_an_id_cannot_name_another_path(run: Run, server: ContractServer) -> Non
     assert server.seen[-1].path == "/api/instances/..%2Fbilling%2Fbalance"
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "restart"])
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "replace-key"])
 def test_actions_answer_at_once(run: Run, server: ContractServer, verb: str) -> None:
     ran = run("instances", verb, INSTANCE)
     assert ran.code == 0
@@ -101,6 +101,13 @@ def test_wait_shows_each_step_once(run: Run, server: ContractServer) -> None:
         "  wait ready: running",
         "  wait ready: done",
     ]
+
+
+def test_a_replaced_key_is_waited_for(run: Run, server: ContractServer) -> None:
+    steps = (("make_key", "done"), ("drain_and_stop", "waiting"))
+    server.answers["GET", f"{ONE}/operations/op_1"] = (200, operation("replace_key", "done", steps))
+    ran = run("instances", "replace-key", INSTANCE, "--wait")
+    assert (ran.out, ran.err) == ("The assistant has a new key, or has it once it is started.\n", "  make key: done\n")
 
 
 def test_wait_answers_programs_with_the_end(run: Run) -> None:
@@ -179,3 +186,23 @@ def test_an_empty_list_says_what_to_do(run: Run, server: ContractServer) -> None
     ran = run("instances", "list")
     assert ran.out == ""
     assert "clawhaven instances create" in ran.err
+
+
+def test_a_change_can_be_looked_at_first(run: Run, server: ContractServer) -> None:
+    seen = {
+        "fields": [{"name": "name", "before": "Ada", "after": "Bea"}],
+        "files": [{"name": "SOUL.md", "before": "You are Ada.\n", "after": "You are Bea.\n", "is_own": True}],
+    }
+    server.answers["POST", f"{ONE}/review"] = (200, seen)
+    ran = run("instances", "configure", INSTANCE, "--name", "Bea", "--dry-run")
+    assert (server.seen[-1].path, server.seen[-1].body) == (f"{ONE}/review", {"assistant_name": "Bea"})
+    assert ran.code == 0
+    for line in ("-Ada", "+Bea", "--- SOUL.md (changed by somebody: stays as it is)", "+You are Bea."):
+        assert line in ran.out.splitlines()
+    server.answers["POST", f"{ONE}/review"] = (200, {"fields": [], "files": []})
+    assert run("instances", "configure", INSTANCE, "--name", "Ada", "--dry-run").out == "Nothing would change.\n"
+
+
+def test_the_log_is_filtered_by_the_server(run: Run, server: ContractServer) -> None:
+    assert run("instances", "logs", INSTANCE, "--filter", "token refused", "--level", "warn").code == 0
+    assert server.seen[-1].query == {"lines": "200", "q": "token refused", "level": "warn"}

@@ -85,3 +85,29 @@ def test_invoices_and_the_vendor_s_page(run: Run, server: ContractServer) -> Non
     server.answers[("POST", "/api/billing/portal")] = (200, {"url": "https://pay.example/portal"})
     assert "https://pay.example/in_1" in run("billing", "invoices").out
     assert run("billing", "portal").out.strip() == "https://pay.example/portal"
+    assert [one.body for one in server.seen if one.method == "POST"] == [{}]
+    assert run("billing", "portal", "--vendor", "creem").code == 0
+    assert server.seen[-1].body == {"provider": "creem"}
+
+
+def test_what_is_charged_while_one_is_away(run: Run, server: ContractServer) -> None:
+    card = {"provider": "stripe", "brand": "visa", "last4": "4242", "expires_month": 4, "expires_year": 2030}
+    told = {"payment_method": card, "items": [card], "portals": ["stripe", "creem"], "next_cursor": None}
+    server.answers[("GET", "/api/billing/payment-method")] = (200, told)
+    ran = run("billing", "payment-method")
+    for words in ("stripe", "visa", "4242", "2030"):
+        assert words in ran.out
+    assert "--vendor stripe|creem" in ran.err
+    nothing = {"payment_method": None, "items": [], "portals": [], "next_cursor": None}
+    server.answers[("GET", "/api/billing/payment-method")] = (200, nothing)
+    ran = run("billing", "payment-method")
+    assert ("None is saved." in ran.err, "portal" in ran.err) == (True, False)
+
+
+def test_who_comes_back_gets_the_page_to_pay(run: Run, server: ContractServer) -> None:
+    begun = {"instance_id": "ins_abc", "status": "suspended", "checkout_url": "https://haven.example/checkout/chk_1"}
+    server.answers[("POST", "/api/instances/ins_abc/reactivate")] = (201, begun)
+    assert "https://haven.example/checkout/chk_1" in run("billing", "reactivate", "ins_abc").out
+    assert server.seen[-1].body == {"plan": None}
+    assert run("billing", "reactivate", "ins_abc", "--plan", "yearly").code == 0
+    assert server.seen[-1].body == {"plan": "yearly"}
