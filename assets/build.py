@@ -26,7 +26,7 @@ ICON_NAMES = """
     code coins copy credit-card database download ellipsis external-link eye file-text gauge gift globe heart
     heart-pulse hard-drive history house inbox info key key-round languages layers layout-dashboard life-buoy link
     list loader-circle lock log-in log-out mail menu message-circle message-square mic monitor moon palette pause
-    pencil play plug plus power puzzle qr-code receipt refresh-cw rocket rotate-ccw rotate-cw scale search send
+    pencil play plug plus power puzzle qr-code receipt redo-2 refresh-cw rocket rotate-ccw rotate-cw scale search send
     server settings shield shield-check sliders-horizontal sparkles square star sun sun-moon tag terminal trash-2
     trending-up triangle-alert undo-2 upload user users wallet wand-sparkles wifi-off workflow wrench x zap
 """
@@ -37,6 +37,14 @@ COPIES = {
     "htmx.org/dist/htmx.min.js": "static/htmx.js",
 }
 """Files that are vendored as they are."""
+
+BUNDLES = {
+    "scripts/editor.js": "static/editor.js",
+}
+"""Scripts that are put together with the packages they import."""
+
+BUNDLING = ("--bundle", "--minify", "--format=iife", "--target=es2022", "--charset=utf8", "--legal-comments=none")
+NOTE = "Written by `make css` from assets/scripts and packages whose licences are in LICENCES.txt."
 
 MAP_LINE = re.compile(r"^//# sourceMappingURL=.*$", re.M)
 
@@ -74,7 +82,19 @@ def outputs() -> dict[Path, str]:
     made = {WEB / "static" / "site.css": style_sheet(), WEB / "templates" / "components" / "icons.html": icons()}
     for source, target in COPIES.items():
         made[WEB / target] = MAP_LINE.sub("", (MODULES / source).read_text()).rstrip() + "\n"
+    for source, target in BUNDLES.items():
+        made[WEB / target] = bundle(source)
     return made
+
+
+def bundle(source: str) -> str:
+    """One script with everything it imports, minified. Raises CalledProcessError."""
+    command = [node(), str(MODULES / "esbuild" / "bin" / "esbuild"), source, *BUNDLING]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, env=_environment())
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    return f"// {NOTE}\n{done.stdout.rstrip()}\n"
 
 
 def style_sheet() -> str:

@@ -2,8 +2,8 @@
 
 python -m assets.texts [--check] [--new fr]
 
-A text is `_('…')` or `{% trans %}…{% endtrans %}` in a template; `_("…")`, `ngettext(…)`, `N_("…")` or the sentence of
-an error in Python. A translation that nothing asks for any more is kept at the end of its file.
+A text is `_('…')` or `{% trans %}…{% endtrans %}` in a template; `_("…")`, `ngettext(…)`, `N_("…")`, `Sentence("…")` or
+the sentence of an error in Python. A translation that nothing asks for any more is kept at the end of its file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import io
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,13 @@ METHODS = [
     ("web/templates/**.html", "jinja2.ext:babel_extract"),
 ]
 OPTIONS = {"web/templates/**.html": {"silent": "false", "trimmed": "true", "newstyle_gettext": "true"}}
-KEYWORDS: dict[str, tuple[int, ...] | None] = {"_": None, "gettext": None, "ngettext": (1, 2), "N_": None}
+KEYWORDS: dict[str, tuple[int, ...] | None] = {
+    "_": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+    "N_": None,
+    "Sentence": None,
+}
 
 
 def template() -> Catalog:
@@ -43,7 +50,7 @@ def template() -> Catalog:
         words = message if isinstance(message, str) else message[0]
         if any(letter.isalpha() for letter in words):
             catalogue.add(message, auto_comments=comments)
-    for sentence in sentences_of_errors():
+    for sentence in (*sentences_of_errors(), *sentences_of_plans()):
         catalogue.add(sentence)
     return catalogue
 
@@ -63,6 +70,12 @@ def sentences_of_errors() -> Iterator[str]:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield first.value
+
+
+def sentences_of_plans() -> Iterator[str]:
+    """What the plans that come with the product say of themselves; an operator's own are shown as they are written."""
+    for plan in tomllib.loads((PACKAGE / "billing" / "plans.toml").read_text()).values():
+        yield plan["summary"]
 
 
 def updated(path: Path, found: Catalog) -> Catalog:

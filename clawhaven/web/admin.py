@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from clawhaven.accounts import directory
+from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import coupons
 from clawhaven.billing import refunds as receipts
 from clawhaven.context import Context
 from clawhaven.core import audit, idempotency
-from clawhaven.core.errors import AppError, Invalid, NotFound
+from clawhaven.core.errors import AppError, Conflict, Invalid, NotFound
 from clawhaven.core.idempotency import Answer
 from clawhaven.core.ids import new_id
 from clawhaven.core.money import parse_usd
+from clawhaven.instances.models import Instance
 from clawhaven.web import deps
 from clawhaven.web.deps import Ctx, Operator, OwnForm, RowId, Submission
 from clawhaven.web.render import page
-from clawhaven.workflows import balance, margin, money, overview, refunds
+from clawhaven.workflows import balance, comparing, margin, overview, proxykey, refunds
+
+LINES = 50
+"""Customers on one page of the margin."""
 
 router = APIRouter(prefix="/admin", dependencies=[Depends(deps.require_operator)])
 
@@ -55,11 +63,13 @@ def give_credit(request: Request, ctx: Ctx, who: Operator, form: OwnForm, accoun
     def act(db: Session) -> None:
         directory.get(db, account_id)
         amount, reason, actor = _dollars(form, "amount"), form.get("reason"), deps.actor(who)
+        key, expires_at = f"form:{form.get('key')}", _last_day(form, "expires_at")
         if amount > 0:
-            balance.give_credit(db, ctx, account_id, amount, reason, actor, key=f"form:{form.get('key')}")
+            balance.give_credit(db, ctx, account_id, amount, reason, actor, key=key, expires_at=expires_at)
             return
+        if expires_at is not None:
+            raise Invalid("What is taken out has no end.", field="expires_at", reason="not a credit")
         below = form.get("is_below_minimum") == "yes"
-        key = f"form:{form.get('key')}"
         balance.correct(db, ctx, account_id, amount, reason, actor, key=key, below_floor=below)
 
     try:
@@ -91,32 +101,45 @@ def refund(request: Request, ctx: Ctx, who: Operator, form: OwnForm, account_id:
     return RedirectResponse(f"/admin/accounts/{account_id}?done=refund-asked", 303)
 
 
+@router.post("/accounts/{account_id}/instances/{instance_id}/replace-key")
+def replace_key(ctx: Ctx, who: Operator, _form: OwnForm, account_id: RowId, instance_id: RowId) -> Response:
+    """Another key for an assistant's models, and a restart with it."""
+    with ctx.db.tx() as db:
+        owned(db, Instance, instance_id, account_id)
+        proxykey.ask_replace(db, ctx, instance_id, deps.actor(who))
+    return RedirectResponse(f"/admin/accounts/{account_id}?done=key-replacing", 303)
+
+
 @router.get("/reconcile")
 def show_differences(request: Request, ctx: Ctx) -> Response:
-    """What differs, and what would mend it. Asks the payment vendors."""
-    return page(request, "admin_reconcile.html", found=money.look_over(ctx), is_repaired=False)
+    """What differed when it was last compared, and what would mend it."""
+    with ctx.db.read() as db:
+        shown = comparing.show(db, ctx)
+    return page(request, "admin_reconcile.html", shown=shown)
 
 
 @router.post("/reconcile")
-def repair_differences(request: Request, ctx: Ctx, who: Operator, _form: OwnForm) -> Response:
-    """The same, with what is safe repaired."""
-    found = money.repair(ctx, money.look_over(ctx), deps.actor(who))
-    return page(request, "admin_reconcile.html", found=found, is_repaired=True)
+def compare(ctx: Ctx, who: Operator, form: OwnForm) -> Response:
+    """Compare now, and repair what is safe if that was asked for. Pressed twice, it is done once."""
+    with ctx.db.tx() as db, contextlib.suppress(Conflict):
+        comparing.ask(db, ctx, deps.actor(who), is_repair=form.get("repair") == "yes")
+    return RedirectResponse("/admin/reconcile", 303)
 
 
 @router.get("/margin")
-def show_margin(request: Request, ctx: Ctx, month: str = "") -> Response:
-    """What a month left, per customer and in total."""
-    with ctx.db.read() as db:
-        found = margin.report(db, ctx, month)
+def show_margin(request: Request, ctx: Ctx, month: str = "", after: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """What a month left, in total and per customer, the largest first; `after` so many of them."""
+    found = margin.lately.report(ctx, month)
+    rest = found.lines[after:]
+    more = f"/admin/margin?month={found.month}&after={after + LINES}" if len(rest) > LINES else None
     before = margin.month_before(found.since)
-    return page(request, "admin_margin.html", report=found, before=before)
+    return page(request, "admin_margin.html", report=found, lines=rest[:LINES], after=after, more=more, before=before)
 
 
 @router.get("/coupons")
-def list_coupons(request: Request, ctx: Ctx) -> Response:
+def list_coupons(request: Request, ctx: Ctx, cursor: str | None = None) -> Response:
     """All coupons."""
-    return _coupons(request, ctx)
+    return _coupons(request, ctx, cursor=cursor)
 
 
 @router.post("/coupons")
@@ -128,7 +151,16 @@ def make_coupon(request: Request, ctx: Ctx, who: Operator, form: OwnForm) -> Res
         value = _whole(form, "value") if kind == coupons.CouponKind.PERCENT else _dollars(form, "value")
         months = None if form.get("months") == "every" else _whole(form, "months", 0)
         most = _whole(form, "max_redemptions") if form.get("max_redemptions").strip() else None
-        made = coupons.create(db, form.get("code"), kind, value, now=now, months=months, max_redemptions=most)
+        made = coupons.create(
+            db,
+            form.get("code"),
+            kind,
+            value,
+            now=now,
+            months=months,
+            max_redemptions=most,
+            expires_at=_last_day(form, "expires_at"),
+        )
         audit.record(db, now, deps.actor(who), "coupon.create", made.id, kind=kind, value=value)
 
     try:
@@ -167,21 +199,27 @@ def _account(
         error.status if error else 200,
         found=found,
         about=about,
-        errors=_by_field(error, ("amount", "reason")),
+        errors=_by_field(error, ("amount", "reason", "expires_at")),
         typed=form.values if form else {},
         key=new_id("adj"),
     )
 
 
-def _coupons(request: Request, ctx: Context, error: AppError | None = None, form: Submission | None = None) -> Response:
+def _coupons(
+    request: Request,
+    ctx: Context,
+    error: AppError | None = None,
+    form: Submission | None = None,
+    cursor: str | None = None,
+) -> Response:
     with ctx.db.read() as db:
-        found = coupons.every(db)
+        found = coupons.list_coupons(db, cursor)
     return page(
         request,
         "admin_coupons.html",
         error.status if error else 200,
         found=found,
-        errors=_by_field(error, ("code", "kind", "value", "months", "max_redemptions")),
+        errors=_by_field(error, ("code", "kind", "value", "months", "max_redemptions", "expires_at")),
         typed=form.values if form else {},
         key=new_id("adj"),
     )
@@ -213,6 +251,17 @@ def _dollars(form: Submission, field: str) -> int:
         return sign * parse_usd(text.removeprefix("-"))
     except ValueError:
         raise Invalid("An amount is written as in 12.50.", field=field, reason="not an amount") from None
+
+
+def _last_day(form: Submission, field: str) -> datetime | None:
+    """The end of the day in UTC that was chosen; None for an empty field."""
+    text = form.get(field).strip()
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise Invalid("A day is written as in 2026-12-31.", field=field, reason="not a day") from None
 
 
 def _whole(form: Submission, field: str, default: int | None = None) -> int:

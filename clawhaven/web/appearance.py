@@ -5,11 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 
+from clawhaven.accounts import signup
 from clawhaven.core.errors import Invalid, NotFound
 from clawhaven.core.settings import LOGO_TYPES
 from clawhaven.web import deps, languages
 from clawhaven.web.brand import Brand
-from clawhaven.web.deps import AnyForm, Ctx
+from clawhaven.web.deps import AnyForm, Anyone, Ctx
+from clawhaven.web.guards import FOR_ALL_SITES
 
 router = APIRouter()
 
@@ -22,14 +24,19 @@ FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 @router.post("/appearance")
-def set_appearance(ctx: Ctx, form: AnyForm) -> Response:
-    """Keep the chosen theme or language and go back. It changes nothing but cookies, so it needs no token."""
+def set_appearance(ctx: Ctx, visitor: Anyone, form: AnyForm) -> Response:
+    """Keep the chosen theme or language and go back. It changes nothing but cookies, and the language of letters, so it
+    needs no token."""
     back = form.get("next")
     response = RedirectResponse(back if deps.is_local(back) else "/", 303)
     if "theme" in form.values:
         _keep(ctx, response, THEME_COOKIE, _one_of(form.get("theme"), THEMES, "theme"))
     if "language" in form.values:
-        _keep(ctx, response, languages.COOKIE, _one_of(form.get("language"), languages.LANGUAGES, "language"))
+        language = _one_of(form.get("language"), languages.LANGUAGES, "language")
+        _keep(ctx, response, languages.COOKIE, language)
+        if visitor.owner is not None and visitor.view is None:
+            with ctx.db.tx() as db:
+                signup.remember_language(db, visitor.owner.user.id, language)
     return response
 
 
@@ -46,6 +53,15 @@ def show_logo(request: Request) -> Response:
     if logo is None:
         raise NotFound("This address leads nowhere.")
     return FileResponse(logo, media_type=LOGO_TYPES[logo.suffix.lower()], headers=FOR_GOOD)
+
+
+@router.get("/brand/card")
+def show_card(request: Request) -> Response:
+    """The operator's picture beside shared links; other sites may show it."""
+    card = _brand(request).card
+    if card is None:
+        raise NotFound("This address leads nowhere.")
+    return FileResponse(card, media_type=LOGO_TYPES[card.suffix.lower()], headers={**FOR_GOOD, **FOR_ALL_SITES})
 
 
 def theme_of(request: Request) -> str:

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from clawhaven.accounts import sessions, signup
+from clawhaven.context import Context
 from clawhaven.core.errors import Invalid, Unauthorized
-from clawhaven.web import deps
+from clawhaven.web import deps, languages
 from clawhaven.web.deps import Anyone, Ctx, OwnForm
 from clawhaven.web.render import page
 from clawhaven.workflows import sign_in
@@ -67,13 +68,25 @@ def use_link(request: Request, ctx: Ctx, visitor: Anyone, _form: OwnForm, token:
     try:
         with ctx.db.tx() as db:
             session = sign_in.use_link(db, ctx, token, user_agent=agent, replaces=visitor.session)
+            found = sessions.find_session(db, session, ctx.clock.now())
+            if found is not None:
+                signup.remember_language(db, found.user.id, languages.current())
     except Unauthorized as error:
         return page(request, "sign_in.html", error.status, next_path="", email="", error=error.message)
+    if found is not None and found.user.review_asked_at is not None:
+        response: Response = RedirectResponse("/prepared", 303)
+    else:
+        response = go_on(request, ctx)
+    deps.keep_session(ctx, response, session)
+    return response
+
+
+def go_on(request: Request, ctx: Context) -> Response:
+    """Where somebody wanted to go before they were asked to sign in, else the dashboard."""
     next_cookie = deps.own_cookie(ctx, NEXT_COOKIE)
     wanted = request.cookies.get(next_cookie, "")
     response = RedirectResponse(wanted if deps.is_local(wanted) else "/dashboard", 303)
     response.delete_cookie(next_cookie, httponly=True, samesite="lax", secure=deps.is_secure(ctx))
-    deps.keep_session(ctx, response, session)
     return response
 
 

@@ -8,14 +8,14 @@ from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import discounts, dunning, subscriptions
 from clawhaven.billing.discounts import Running
 from clawhaven.billing.dunning import DunningState
-from clawhaven.billing.models import Dunning, Subscription
+from clawhaven.billing.models import Checkout, Dunning, Subscription
 from clawhaven.billing.plans import Plan, price_offer
 from clawhaven.context import Context
 from clawhaven.core.errors import AppError, Invalid, Unavailable
@@ -24,7 +24,7 @@ from clawhaven.ports.payments import Capability, SavedMethod, VendorInvoice
 from clawhaven.web import deps
 from clawhaven.web.dashboard import list_instances
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
-from clawhaven.web.pages import offers
+from clawhaven.web.pricing import offers
 from clawhaven.web.render import page
 from clawhaven.workflows import plan as agreements
 
@@ -51,11 +51,14 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class AtVendor:
-    """What the payment vendor shows of the account; `problem` says that it did not answer."""
+    """What the payment vendors show of the account; `problem` says that one did not answer.
 
-    method: SavedMethod | None
+    `methods`: by vendor. `portals`: vendors that know the customer and have a page for them.
+    """
+
+    methods: dict[str, SavedMethod]
     invoices: list[VendorInvoice]
-    has_portal: bool
+    portals: list[str]
     problem: str
 
 
@@ -103,10 +106,10 @@ def reactivate(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, insta
 
 
 @router.post("/billing/portal")
-def open_portal(request: Request, ctx: Ctx, owner: SignedIn, _form: OwnForm) -> Response:
+def open_portal(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm) -> Response:
     """On to the payment vendor's own page."""
     try:
-        return RedirectResponse(agreements.portal_url(ctx, owner.account.id), 303)
+        return RedirectResponse(agreements.portal_url(ctx, owner.account.id, form.get("provider")), 303)
     except AppError as error:
         return _page(request, ctx, owner, error)
 
@@ -121,7 +124,7 @@ def _act(request: Request, ctx: Context, owner: Owner, done: str, act: Callable[
 
 def _page(request: Request, ctx: Context, owner: Owner, error: AppError | None = None) -> Response:
     with ctx.db.read() as db:
-        rows = [_agreement(db, ctx, row) for row in subscriptions.of_account(db, owner.account.id)]
+        rows = _agreements(db, ctx, owner.account.id)
         covered = {one.id for agreement in rows if agreement.row.state != "canceled" for one in agreement.assistants}
         waiting = [one for one in list_instances(db, owner.account.id) if one.paid_at and one.id not in covered]
     return page(
@@ -132,25 +135,40 @@ def _page(request: Request, ctx: Context, owner: Owner, error: AppError | None =
         agreements=[one for one in rows if one.row.state != "canceled"],
         ended=waiting,
         offers=offers(ctx.plans),
-        vendor=_look_at_vendor(ctx, owner.account.id),
+        vendor=_look_at_vendors(ctx, owner.account.id),
     )
 
 
-def _agreement(db: Session, ctx: Context, row: Subscription) -> Agreement:
-    try:
-        plan = ctx.plans.get(row.plan)
-    except Invalid:
-        plan = None
-    found = [owned(db, Instance, one, row.account_id) for one in subscriptions.covered(db, row.id)]
+def _agreements(db: Session, ctx: Context, account_id: str) -> list[Agreement]:
+    """All of the account's, in as many queries for one as for a hundred."""
+    rows = subscriptions.of_account(db, account_id)
+    covered = subscriptions.covers(db, [row.id for row in rows])
+    mine = select(Instance).where(Instance.account_id == account_id, Instance.deleted_at.is_(None))
+    assistants = {one.id: one for one in db.scalars(mine)}
+    trouble = {one.subscription_id: one for one in dunning.open_episodes(db, account_id)}
+    bought = select(Checkout).where(Checkout.id.in_([row.checkout_id for row in rows]))
+    orders = list(db.scalars(bought))  # held while the coupons are looked up, which ask the session for them
+    found = [
+        _agreement(db, ctx, row, [assistants[one] for one in covered.get(row.id, []) if one in assistants], trouble)
+        for row in rows
+    ]
+    del orders
+    return found
+
+
+def _agreement(
+    db: Session, ctx: Context, row: Subscription, assistants: list[Instance], all_trouble: dict[str, Dunning]
+) -> Agreement:
+    plan = ctx.plans.get(row.plan) if row.plan in ctx.plans else None
     provider = ctx.payments.get(row.provider)
     capabilities = provider.capabilities if provider else frozenset[Capability]()
-    trouble = dunning.open_episode_of(db, row.id)
+    trouble = all_trouble.get(row.id)
     return Agreement(
         row,
         plan,
         trouble,
         discounts.running(db, row, ctx.clock.now()),
-        [one for one in found if one.deleted_at is None],
+        assistants,
         price_offer(plan, row.amount_micros) if plan else None,
         Capability.CHANGE_PLAN in capabilities and row.state in ("active", "trialing") and trouble is None,
         Capability.UNDO_CANCEL in capabilities,
@@ -158,10 +176,11 @@ def _agreement(db: Session, ctx: Context, row: Subscription) -> Agreement:
     )
 
 
-def _look_at_vendor(ctx: Context, account_id: str) -> AtVendor:
-    has_portal = any(Capability.PORTAL in provider.capabilities for provider in ctx.payments.values())
+def _look_at_vendors(ctx: Context, account_id: str) -> AtVendor:
+    portals, methods, invoices, problem = agreements.portals(ctx, account_id), {}, [], ""
     try:
-        method = agreements.saved_method(ctx, account_id)
-        return AtVendor(method, agreements.list_invoices(ctx, account_id), has_portal, "")
+        methods = agreements.saved_methods(ctx, account_id)
+        invoices = agreements.list_invoices(ctx, account_id)
     except AppError as error:
-        return AtVendor(None, [], has_portal, error.message)
+        problem = error.message
+    return AtVendor(methods, invoices, portals, problem)

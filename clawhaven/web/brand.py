@@ -26,6 +26,8 @@ class Brand:
     sheet_url: str
     logo: Path | None
     logo_url: str
+    card: Path | None
+    card_url: str
     legal: dict[str, Path]
 
     def __str__(self) -> str:
@@ -36,6 +38,7 @@ def load(settings: Settings) -> Brand:
     """The brand of this installation; the settings were checked when they were read."""
     files = {"terms": settings.terms_file, "privacy": settings.privacy_file, "imprint": settings.imprint_file}
     sheet, logo = sheet_of(settings.brand_primary, settings.brand_accent), settings.brand_logo
+    card = settings.brand_card
     return Brand(
         name=settings.brand_name,
         support=settings.support_address,
@@ -43,6 +46,8 @@ def load(settings: Settings) -> Brand:
         sheet_url=f"/brand.css?v={_digest(sheet.encode())}" if sheet else "",
         logo=logo,
         logo_url=f"/brand/logo?v={_digest(logo.read_bytes())}" if logo else "",
+        card=card,
+        card_url=f"/brand/card?v={_digest(card.read_bytes())}" if card else "",
         legal={name: path for name, path in files.items() if path is not None},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,11 +24,13 @@ from clawhaven.ports.channel import Channel
 from clawhaven.web import deps
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
 from clawhaven.web.render import page
-from clawhaven.workflows import checkout, lifecycle, listening
+from clawhaven.workflows import checkout, lifecycle, listening, reach
+from clawhaven.workflows.reach import Reach
 
 router = APIRouter(prefix="/instances/{instance_id}/channels")
 
 LISTENED = timedelta(hours=24)
+TESTS_A_MINUTE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,16 @@ def listen(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId, name: 
     return RedirectResponse(f"/instances/{instance_id}/channels?done=listening", 303)
 
 
+@router.post("/{name}/test")
+def try_it(request: Request, ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId, name: RowId) -> Response:
+    """Ask the network and the gateway whether a message would be answered."""
+    with ctx.db.read() as db:
+        owned(db, Instance, instance_id, owner.account.id)
+    deps.limit(ctx, f"channel-test:{instance_id}", TESTS_A_MINUTE)
+    found = reach.try_channel(ctx, instance_id, owner.account.id, name)
+    return _page(request, ctx, owner, instance_id, tried={name: found})
+
+
 @router.post("/{name}/disconnect")
 def disconnect(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId, name: RowId) -> Response:
     """Forget the bot; it may serve elsewhere from then on."""
@@ -98,7 +111,14 @@ def disconnect(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId, na
     return RedirectResponse(f"/instances/{instance_id}/channels?done=disconnected", 303)
 
 
-def _page(request: Request, ctx: Context, owner: Owner, instance_id: str, error: AppError | None = None) -> Response:
+def _page(
+    request: Request,
+    ctx: Context,
+    owner: Owner,
+    instance_id: str,
+    error: AppError | None = None,
+    tried: Mapping[str, Reach] | None = None,
+) -> Response:
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
         known = {one.channel: one for one in connections.list_connections(db, instance_id)}
@@ -113,6 +133,7 @@ def _page(request: Request, ctx: Context, owner: Owner, instance_id: str, error:
         tab="channels",
         instance=instance,
         entries=entries,
+        tried=tried or {},
         errors=errors,
         is_changeable=instance.state != State.DELETED and instance.deletion_asked_at is None,
     )

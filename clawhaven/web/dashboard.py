@@ -1,4 +1,4 @@
-"""The signed-in person's first page: their assistants, this month, their balance."""
+"""The signed-in person's first page: what asks for something, their assistants, balance and month."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.billing import wallet as wallets
 from clawhaven.billing.models import Dunning, Subscription
 from clawhaven.context import Context
+from clawhaven.instances import connections, drafts
 from clawhaven.instances.models import Instance
-from clawhaven.instances.states import State
+from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.metering import ownkeys
 from clawhaven.metering.models import PlanMode
-from clawhaven.metering.usage import usage_summary
+from clawhaven.metering.usage import month_so_far, usage_by, usage_summary
 from clawhaven.web.deps import Ctx, RowId, SignedIn
 from clawhaven.web.render import page
+from clawhaven.web.usage import draw
 
 router = APIRouter()
 
@@ -35,6 +37,20 @@ class Card:
     subscription: Subscription | None
     trouble: Dunning | None
     needs_key: bool
+    bot: str | None
+    """The name of a bot that nobody has claimed yet."""
+
+    @property
+    def urgency(self) -> int:
+        """What needs somebody comes first: 0 is broken or unpaid, 1 waits for a step, 2 is on its way, 3 goes well."""
+        if self.instance.deletion_asked_at is not None:
+            return 4
+        blocked = {Reason.PAYMENT, Reason.BALANCE, Reason.ABUSE, Reason.OPERATOR}
+        if self.instance.state == State.FAILED or self.trouble is not None or blocked & set(reasons(self.instance)):
+            return 0
+        if self.needs_key or self.bot or self.checkout_id:
+            return 1
+        return {State.PENDING: 1, State.PROVISIONING: 2, State.ACTIVE: 3}.get(State(self.instance.state), 4)
 
 
 @router.get("/dashboard")
@@ -42,19 +58,24 @@ def show_dashboard(request: Request, ctx: Ctx, owner: SignedIn) -> Response:
     """Everything at a glance."""
     now = ctx.clock.now()
     with ctx.db.read() as db:
-        cards = [_card(db, ctx, instance) for instance in list_instances(db, owner.account.id)]
-        month = usage_summary(db, owner.account.id, month_start(now), now)
+        cards = _cards(db, ctx, owner.account.id)
+        month = usage_summary(db, owner.account.id, *month_so_far(now))
+        days = usage_by(db, owner.account.id, ("day", "source"), *month_so_far(now))
         wallet = ledger.account_of(db, "wallet", owner.account.id)
         balance = ledger.balance(db, wallet) if wallet else None
         trouble = dunning.open_episode(db, owner.account.id)
         standing = wallets.find(db, owner.account.id)
+        begun = drafts.find_open(db, owner.account.id)
     return page(
         request,
         "dashboard.html",
         trouble=trouble,
         level=standing.level if standing else "ok",
+        is_auto_failed=standing is not None and standing.is_auto and standing.auto_state == "failed",
         cards=cards,
+        begun=begun,
         month=month,
+        chart=draw(days, now, is_priced=month.total.price_micros > 0) if month.total.calls else None,
         balance_micros=balance.balance_micros if balance else 0,
         plans={plan.id: plan for plan in ctx.plans},
     )
@@ -89,12 +110,28 @@ def month_start(now: datetime) -> datetime:
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def _card(db: Session, ctx: Context, instance: Instance) -> Card:
-    checkout = checkouts.of_instance(db, instance.id)
-    is_open = checkout is not None and checkout.state == "open" and instance.state == State.PENDING
-    plan = next((plan for plan in ctx.plans if plan.id == instance.plan), None)
-    is_own_key = plan is not None and plan.access == PlanMode.OWN_KEY
-    needs_key = is_own_key and instance.state == State.ACTIVE and ownkeys.find(db, instance.id) is None
-    subscription = subscriptions.of_instance(db, instance.id)
-    trouble = dunning.open_episode_of(db, subscription.id) if subscription is not None else None
-    return Card(instance, checkout.id if checkout and is_open else None, subscription, trouble, needs_key)
+def _cards(db: Session, ctx: Context, account_id: str) -> list[Card]:
+    """What the dashboard shows of each assistant, in as many queries for one as for a hundred."""
+    instances = list_instances(db, account_id)
+    ids = [instance.id for instance in instances]
+    orders, paid = checkouts.of_instances(db, ids), subscriptions.of_instances(db, ids)
+    trouble = {one.subscription_id: one for one in dunning.open_episodes(db, account_id)}
+    bots = connections.unclaimed(db, ids)
+    has_key = ownkeys.which_have(db, ids)
+    own_key_plans = {plan.id for plan in ctx.plans if plan.access == PlanMode.OWN_KEY}
+    cards = []
+    for instance in instances:
+        order, subscription = orders.get(instance.id), paid.get(instance.id)
+        is_open = order is not None and order.state == "open" and instance.state == State.PENDING
+        is_keyless = instance.plan in own_key_plans and instance.id not in has_key
+        cards.append(
+            Card(
+                instance,
+                order.id if order is not None and is_open else None,
+                subscription,
+                trouble.get(subscription.id) if subscription is not None else None,
+                needs_key=is_keyless and instance.state == State.ACTIVE,
+                bot=bots.get(instance.id) if instance.state == State.ACTIVE else None,
+            )
+        )
+    return sorted(cards, key=lambda card: card.urgency)

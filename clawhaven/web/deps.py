@@ -11,28 +11,37 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.datastructures import FormData
 from starlette.formparsers import MultiPartException
 
-from clawhaven.accounts import operators, sessions
+from clawhaven.accounts import directory, operators, sessions
+from clawhaven.accounts.models import AccountView
+from clawhaven.accounts.sessions import Entry
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core import ratelimit
 from clawhaven.core.errors import Forbidden, Invalid, NotFound, Unauthorized
 from clawhaven.core.ids import new_token
 from clawhaven.core.secrets import SealBroken, same
+from clawhaven.web import viewing
 from clawhaven.web.guards import origin_of
 
 FORM_COOKIE = "clawhaven_form"
 FORM_PURPOSE = "web.form"
 FORM_SECONDS = 86_400
+DRAWINGS = 60
+"""Texts that are drawn as Markdown or compared for one account in a minute: each keeps a processor busy."""
+
 STALE = "This page was open for a long time or in another sign-in. Nothing was changed; please send it once more."
 
 
 class Visitor:
     """Whoever asked for a page, signed in or not, and the token that makes their forms genuine."""
 
-    def __init__(self, ctx: Context, owner: Owner | None, session: str, form_cookie: str) -> None:
+    def __init__(self, ctx: Context, entry: Entry | None, session: str, form_cookie: str) -> None:
         self._ctx = ctx
-        self.owner = owner
+        self.entry = entry
+        self.owner = entry.owner if entry else None
         self.session = session
+        self.view: AccountView | None = None
+        """Set while an operator looks at the pages of the account that `owner` then is."""
         self._form_cookie = form_cookie
         self.fresh_form_cookie: str | None = None
 
@@ -44,6 +53,10 @@ class Visitor:
         if not self._is_form_cookie_ours():
             self._form_cookie = self.fresh_form_cookie = self._ctx.keys.seal(new_token(), FORM_PURPOSE)
         return _token_of(self._form_cookie)
+
+    def look_at(self, owner: Owner, view: AccountView) -> None:
+        """From now on this request sees the pages of the account that is looked at."""
+        self.owner, self.view = owner, view
 
     @property
     def is_operator(self) -> bool:
@@ -75,16 +88,40 @@ def context(request: Request) -> Context:
 
 
 def visit(request: Request) -> Visitor:
-    """Look the session cookie up. The visitor stays on the request, for the page's header and for error pages."""
-    ctx = context(request)
+    """Look the session cookie up. The visitor stays on the request, for the page's header and for error pages.
+
+    Raises Conflict when an operator who looks at a customer's pages asks for more than looking.
+    """
+    ctx, now = context(request), context(request).clock.now()
     session = request.cookies.get(sessions.cookie_name(ctx.settings.base_url), "")
-    owner = None
+    entry, viewed = None, None
     if session:
         with ctx.db.read() as db:
-            owner = sessions.find_session(db, session, ctx.clock.now())
-    visitor = Visitor(ctx, owner, session, request.cookies.get(own_cookie(ctx, FORM_COOKIE), ""))
+            entry = sessions.look_up(db, session, now)
+            if entry is not None and entry.view is not None and not viewing.is_own(request.url.path):
+                viewed = directory.get(db, entry.view.account_id)
+    visitor = Visitor(ctx, entry, session, request.cookies.get(own_cookie(ctx, FORM_COOKIE), ""))
     request.state.visitor = visitor
+    if entry is not None and entry.is_worn(now):
+        with ctx.db.tx() as db:
+            sessions.touch(db, entry.session.id, now)
+    if entry is not None and entry.view is not None and viewed is not None and visitor.is_operator:
+        visitor.look_at(viewed, entry.view)
+        viewing.refuse_beyond(request.method, request.url.path)
     return visitor
+
+
+def may_still_look(request: Request) -> bool:
+    """True while the session that asked is in force and, for an operator, the look at the account it shows.
+
+    For answers that go on after `visit`: streams.
+    """
+    ctx, visitor = context(request), request.state.visitor
+    with ctx.db.read() as db:
+        entry = sessions.look_up(db, visitor.session, ctx.clock.now())
+    if entry is None or visitor.view is None:
+        return entry is not None
+    return entry.view is not None and entry.view.id == visitor.view.id
 
 
 def require_owner(visitor: Annotated[Visitor, Depends(visit)]) -> Owner:
@@ -115,12 +152,17 @@ class Submission:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The posted fields, files left out. Raises Invalid for a body that is no form, TooLarge for a long one."""
+    """The posted fields, files left out. Raises Invalid for a body that is no form and for a NUL character, which
+    PostgreSQL keeps in no text; TooLarge for a long one."""
     try:
         form: FormData = await request.form(max_files=0, max_fields=100)
     except MultiPartException as error:
         raise Invalid("This form could not be read.", reason=error.message) from None
-    return {name: value for name, value in form.items() if isinstance(value, str)}
+    values = {name: value for name, value in form.items() if isinstance(value, str)}
+    for name, value in values.items():
+        if "\0" in value:
+            raise Invalid("This form has an invisible character that no text may have.", field=name[:100], reason="NUL")
+    return values
 
 
 async def submission(request: Request, visitor: Annotated[Visitor, Depends(visit)]) -> Submission:
@@ -164,6 +206,11 @@ def limit(ctx: Context, key: str, uses: int, seconds: int = 60) -> None:
     """Count one use of `key`. Raises RateLimited beyond `uses` in a window of `seconds`."""
     with ctx.db.tx() as db:
         ratelimit.hit(db, key, uses, seconds, ctx.clock.now())
+
+
+def limit_drawing(ctx: Context, owner: Owner) -> None:
+    """Count one text that is drawn or compared for an account. Raises RateLimited beyond DRAWINGS in a minute."""
+    limit(ctx, f"drawing:{owner.account.id}", DRAWINGS)
 
 
 def keep_session(ctx: Context, response: Response, session: str) -> None:

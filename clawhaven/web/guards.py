@@ -11,15 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clawhaven.context import Context
 from clawhaven.core.errors import TooLarge
 
+FOR_ALL_SITES = {"Cross-Origin-Resource-Policy": "cross-origin"}
+"""The header of what other sites may show."""
 MAX_BODY_BYTES = 256 * 1024
 
 
 def headers_for(ctx: Context) -> dict[str, str]:
-    """The headers of every answer. Pages may post forms to this site and to the payment vendors' own pages only."""
+    """The headers of every answer. Pages may post forms to this site, to payment vendors' own pages and
+    to consent pages only."""
     is_https = ctx.settings.base_url.startswith("https://")
     targets = " ".join(["'self'", *_form_targets(ctx)])
     policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "manifest-src 'self'; "
         f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
     )
     headers = {
@@ -43,6 +47,7 @@ def _form_targets(ctx: Context) -> list[str]:
     for provider in ctx.payments.values():
         offered: Iterable[str] = getattr(provider, "checkout_origins", ())
         pages += offered
+    pages += [integration.consent_origin for integration in ctx.integrations.values() if integration.is_ready]
     return sorted({origin_of(page) for page in pages})
 
 

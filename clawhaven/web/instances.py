@@ -1,8 +1,10 @@
-"""One assistant: its state, what can be done with it, its history and its configuration."""
+"""One assistant: its state, what can be done with it, and its history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -13,17 +15,19 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, dunning, subscriptions
 from clawhaven.context import Context
-from clawhaven.core.errors import Invalid
-from clawhaven.instances import connections, drafts, health, workspace
+from clawhaven.instances import connections, health
+from clawhaven.instances.health import Outlook
 from clawhaven.instances.models import Instance, InstanceEvent
-from clawhaven.instances.states import Reason, State
-from clawhaven.metering import ownkeys
+from clawhaven.instances.states import Reason, State, reasons
 from clawhaven.metering.models import PlanMode
-from clawhaven.web import deps, progress, streams, words
+from clawhaven.metering.ownkeys import find as find_key
+from clawhaven.metering.usage import empty, hour_of, usage_by
+from clawhaven.web import deps, progress, streams
+from clawhaven.web.dashboard import month_start
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
+from clawhaven.web.languages import N_, Texts, _
 from clawhaven.web.render import page
-from clawhaven.web.signup import check_draft_fields
-from clawhaven.workflows import lifecycle, model, wake
+from clawhaven.workflows import lifecycle, proxykey, wake
 
 router = APIRouter(prefix="/instances/{instance_id}")
 
@@ -34,7 +38,21 @@ ACTIONS: dict[str, frozenset[State]] = {
 }
 """The buttons that make sense in each state; the lifecycle itself decides what is possible."""
 
-FIELDS = ("assistant_name", "custom_instructions", "persona")
+SILENCE = Texts(
+    {
+        Outlook.RESTARTED: N_("It is started again by itself; you need not do anything."),
+        Outlook.GIVEN_UP: N_(
+            "It was started again three times and stopped each time. We have been told; you can restart it yourself."
+        ),
+        Outlook.SILENT: N_(
+            "It may be busy, so it is not restarted by itself; you can restart it. If it stays silent, we are told."
+        ),
+        Outlook.UNKNOWN: N_(
+            "Where it runs cannot be reached, so we do not know how it is. If that lasts, we are told."
+        ),
+    }
+)
+"""What is done about an assistant that did not answer."""
 
 
 @router.get("")
@@ -52,7 +70,8 @@ async def stream_operation(request: Request, ctx: Ctx, owner: SignedIn, instance
             return progress.of_operation(db, owned(db, Instance, instance_id, owner.account.id))
 
     await streams.in_thread(look)
-    return streams.respond(streams.watch(request, look))
+    events = streams.watch(request, look, partial(deps.may_still_look, request))
+    return streams.respond_to(owner.account.id, events)
 
 
 @router.post("/start")
@@ -75,13 +94,21 @@ def restart(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId) -> Re
     return _act(ctx, owner, instance_id, "restart", lambda db, who: lifecycle.ask_restart(db, ctx, instance_id, who))
 
 
+@router.post("/replace-key")
+def replace_key(ctx: Ctx, owner: SignedIn, _form: OwnForm, instance_id: RowId) -> Response:
+    """Another key for the models, and a restart with it."""
+    return _act(
+        ctx, owner, instance_id, "key-replacing", lambda db, who: proxykey.ask_replace(db, ctx, instance_id, who)
+    )
+
+
 @router.post("/delete")
 def delete(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
     """Delete for good, once the person has typed the assistant's name."""
     with ctx.db.read() as db:
         instance = owned(db, Instance, instance_id, owner.account.id)
     if " ".join(form.get("confirm").split()) != instance.name:
-        problem = f"Type the name exactly as it is: {instance.name}"
+        problem = _("Type the name exactly as it is: %(name)s", name=instance.name)
         return _overview(request, ctx, owner, instance_id, 400, confirm_error=problem)
     return _act(ctx, owner, instance_id, "delete", lambda db, who: lifecycle.ask_delete(db, ctx, instance_id, who))
 
@@ -96,46 +123,6 @@ def show_history(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId
     return page(request, "instance_history.html", tab="history", instance=instance, events=events)
 
 
-@router.get("/configuration")
-def show_configuration(request: Request, ctx: Ctx, owner: SignedIn, instance_id: RowId) -> Response:
-    """Name, persona and instructions, to be changed."""
-    return configuration_page(request, ctx, owner, instance_id)
-
-
-@router.post("/configuration")
-def save_configuration(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
-    """Check, save, and have the gateway follow."""
-    values = {name: form.get(name) for name in (*FIELDS, "model")}
-    personas = workspace.list_personas(ctx.settings.templates_dir)
-    errors = check_draft_fields(values, personas)
-    try:
-        if not errors:
-            changed = _save(ctx, owner, instance_id, values, personas)
-    except Invalid as error:
-        field = str(error.details.get("field"))
-        errors = {field if field in values else "form": error.message}
-    if errors:
-        return configuration_page(request, ctx, owner, instance_id, values, errors, 400)
-    return RedirectResponse(f"/instances/{instance_id}/configuration?done={'saved' if changed else 'unchanged'}", 303)
-
-
-def _save(ctx: Context, owner: Owner, instance_id: str, values: dict[str, str], personas: list[str]) -> list[str]:
-    """What was changed, with the gateway on its way to follow. Raises Invalid; then nothing is."""
-    with ctx.db.tx() as db:
-        instance = owned(db, Instance, instance_id, owner.account.id)
-        draft = drafts.check_draft(values["assistant_name"], values["persona"], values["custom_instructions"], personas)
-        now_has = {"name": draft.name, "persona": draft.persona, "instructions": draft.instructions}
-        changed = sorted(name for name, value in now_has.items() if getattr(instance, name) != value)
-        for name in changed:
-            setattr(instance, name, now_has[name])
-        if values["model"] and model.choose(db, ctx, instance, values["model"]):
-            changed.append("model")
-        db.flush()
-        if changed:
-            lifecycle.ask_configure(db, ctx, instance_id, deps.actor(owner), changed)
-    return changed
-
-
 def _overview(
     request: Request, ctx: Context, owner: Owner, instance_id: str, status: int = 200, confirm_error: str = ""
 ) -> Response:
@@ -147,7 +134,14 @@ def _overview(
         trouble = dunning.open_episode_of(db, subscription.id) if subscription is not None else None
         checkout = checkouts.of_instance(db, instance_id)
         channels = connections.list_connections(db, instance_id)
+        plan = ctx.plans.get(instance.plan)
+        lacks_key = plan.access == PlanMode.OWN_KEY and find_key(db, instance_id) is None
+        until = hour_of(ctx.clock.now()) + timedelta(hours=1)
+        used = usage_by(db, owner.account.id, (), month_start(ctx.clock.now()), until, instance_id=instance_id)
     is_leaving = instance.deletion_asked_at is not None
+    silence = ""
+    if seen is not None and not seen.is_healthy and instance.state == State.ACTIVE and not is_leaving:
+        silence = SILENCE[health.outlook(seen)]
     is_payable = instance.state == State.PENDING and checkout is not None and checkout.state == "open"
     return page(
         request,
@@ -156,17 +150,30 @@ def _overview(
         tab="overview",
         instance=instance,
         view=view,
-        seen=seen if instance.state == State.ACTIVE else None,
+        silence=silence,
+        seen=seen,
         subscription=subscription,
         trouble=trouble,
-        plan=ctx.plans.get(instance.plan),
+        plan=plan,
         channels=channels,
+        lacks_key=lacks_key,
+        used=used[0].sum if used else empty("total"),
+        now=ctx.clock.now(),
+        version=instance.openclaw_version or ctx.settings.openclaw_version,
         checkout_id=checkout.id if checkout is not None and is_payable else None,
-        actions=[] if is_leaving else [name for name, states in ACTIONS.items() if instance.state in states],
+        actions=[] if is_leaving else [name for name in ACTIONS if _can(instance, name)],
+        has_key=proxykey.can_replace(instance),
         is_deletable=instance.state != State.DELETED and not is_leaving,
         confirm_error=confirm_error,
         events=f"/instances/{instance_id}/events",
     )
+
+
+def _can(instance: Instance, action: str) -> bool:
+    """True for a button that would do something: a start does nothing against what somebody else has stopped for."""
+    if instance.state not in ACTIONS[action]:
+        return False
+    return action != "start" or not set(reasons(instance)) - {Reason.OWNER}
 
 
 def _act(ctx: Context, owner: Owner, instance_id: str, done: str, ask: Callable[[Session, str], object]) -> Response:
@@ -174,43 +181,3 @@ def _act(ctx: Context, owner: Owner, instance_id: str, done: str, ask: Callable[
         owned(db, Instance, instance_id, owner.account.id)
         ask(db, deps.actor(owner))
     return RedirectResponse(f"/instances/{instance_id}?done={done}", 303)
-
-
-def configuration_page(
-    request: Request,
-    ctx: Context,
-    owner: Owner,
-    instance_id: str,
-    values: dict[str, str] | None = None,
-    errors: dict[str, str] | None = None,
-    status: int = 200,
-) -> Response:
-    """The configuration as it is, or as it was sent with what is wrong with it; and the model key, never its text."""
-    with ctx.db.read() as db:
-        instance = owned(db, Instance, instance_id, owner.account.id)
-        own_key = ownkeys.find(db, instance_id)
-        offered = model.list_offers(db, ctx, instance)
-    plan = ctx.plans.get(instance.plan)
-    kept = {
-        "model": instance.model,
-        "assistant_name": instance.name,
-        "persona": instance.persona,
-        "custom_instructions": instance.instructions,
-    }
-    return page(
-        request,
-        "instance_configuration.html",
-        status,
-        tab="configuration",
-        instance=instance,
-        values=values or kept,
-        errors=errors or {},
-        personas=[(name, *words.persona(name)) for name in workspace.list_personas(ctx.settings.templates_dir)],
-        max_instructions=drafts.MAX_INSTRUCTIONS,
-        max_name=drafts.MAX_NAME,
-        takes_key=plan.access == PlanMode.OWN_KEY,
-        plan=plan,
-        models=offered,
-        own_key=own_key,
-        vendors=ctx.upstreams,
-    )

@@ -1,55 +1,34 @@
 """The language of an answer, and texts, amounts and times in it. English is what the templates say.
 
-The catalogue: locale/<language>.po, made from the templates and these modules by `make texts`, read at the start.
+The catalogue is core/languages.py's, which letters are written from too.
 """
 
 from __future__ import annotations
 
-import gettext as gettext_module
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import date, datetime
-from decimal import Decimal
-from functools import cache
 from http.cookies import CookieError, SimpleCookie
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from babel import Locale, dates, numbers
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-FOLDER = Path(str(files("clawhaven.web"))) / "locale"
-SOURCE = "en"
-LANGUAGES = (SOURCE, *sorted(path.stem for path in FOLDER.glob("*.po")))
-"""Codes of the languages there are, English first."""
+from clawhaven.core.languages import FOLDER as FOLDER
+from clawhaven.core.languages import LANGUAGES as LANGUAGES
+from clawhaven.core.languages import N_ as N_
+from clawhaven.core.languages import SOURCE as SOURCE
+from clawhaven.core.languages import catalogue
+from clawhaven.core.languages import current as current
+from clawhaven.core.languages import negotiate as negotiate
+from clawhaven.core.languages import plain_gettext as plain_gettext
+from clawhaven.core.languages import price as price
+from clawhaven.core.languages import speaking as speaking
+from clawhaven.core.languages import usd as usd
 
 COOKIE = "clawhaven_language"
 
-_current: ContextVar[str] = ContextVar("clawhaven_language", default=SOURCE)
-
 DAY = {"en": "d MMM y", "de": "d. MMM y"}
 """How a language writes a day; others as CLDR's medium form has it. The name of the month keeps it unmistakable."""
-
-
-def current() -> str:
-    """The language of the answer that is being made."""
-    return _current.get()
-
-
-@contextmanager
-def speaking(language: str) -> Iterator[None]:
-    """Make everything inside in this language; one we do not know is English."""
-    token = _current.set(language if language in LANGUAGES else SOURCE)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def name_of(language: str) -> str:
@@ -66,12 +45,7 @@ def _(text: str, **values: Any) -> str:
 
 def ngettext(one: str, many: str, number: int, **values: Any) -> str:
     """The form for so many; `%(num)s` is the number, written as the language writes it."""
-    return _catalogue(current()).ngettext(one, many, number) % {"num": count(number), **values}
-
-
-def N_(text: str) -> str:
-    """Marks a text for the catalogue where it is written down, to be translated where it is shown."""
-    return text
+    return catalogue(current()).ngettext(one, many, number) % {"num": count(number), **values}
 
 
 class Texts(dict[str, str]):
@@ -85,29 +59,22 @@ class Texts(dict[str, str]):
         return _(super().get(key, "")) or default
 
 
-def plain_gettext(text: str) -> str:
-    """For Jinja, which fills in values itself. Nothing stays nothing; to gettext it is the catalogue's own head."""
-    return _catalogue(current()).gettext(text) if text else ""
-
-
 def plain_ngettext(one: str, many: str, number: int) -> str:
     """For Jinja, which fills in values itself."""
-    return _catalogue(current()).ngettext(one, many, number)
-
-
-def usd(micros: int) -> str:
-    """Micro-dollars exactly: `$29.00`, `-$0.000123`; two decimals, or as many as the amount needs."""
-    return _money(micros, "¤#,##0.00####")
-
-
-def price(micros: int) -> str:
-    """Micro-dollars as on a price tag: `$29`, `$29.50`."""
-    return _money(micros, "¤#,##0" if micros % 1_000_000 == 0 else "¤#,##0.00####")
+    return catalogue(current()).ngettext(one, many, number)
 
 
 def count(number: int) -> str:
     """`1,200`."""
     return numbers.format_decimal(number, locale=current())
+
+
+def size(number: int) -> str:
+    """Bytes as `3.4 MB`, `820 kB`."""
+    for limit, unit in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")):
+        if number >= limit:
+            return f"{numbers.format_decimal(number / limit, '#,##0.#', locale=current())} {unit}"
+    return f"{number} B"
 
 
 def moment(at: datetime) -> str:
@@ -123,37 +90,6 @@ def day(at: date) -> str:
 def month(at: date) -> str:
     """`March 2026`."""
     return dates.format_date(at, "LLLL y", locale=current())
-
-
-def _money(micros: int, pattern: str) -> str:
-    if current() != SOURCE:
-        pattern = f"{pattern.removeprefix('¤')}\N{NO-BREAK SPACE}¤"
-    amount = Decimal(micros) / 1_000_000
-    return numbers.format_currency(amount, "USD", pattern, locale=current(), currency_digits=False)
-
-
-@cache
-def _catalogue(language: str) -> gettext_module.NullTranslations:
-    if language == SOURCE:
-        return gettext_module.NullTranslations()
-    with (FOLDER / f"{language}.po").open("rb") as file:
-        catalogue = read_po(file, locale=language)
-    compiled = io.BytesIO()
-    write_mo(compiled, catalogue)
-    compiled.seek(0)
-    return gettext_module.GNUTranslations(compiled)
-
-
-def negotiate(wanted: str) -> str:
-    """The best of our languages for an Accept-Language header; English when none fits."""
-    ranked = []
-    for place, part in enumerate(wanted[:500].split(",")):
-        code, _, weight = part.strip().partition(";q=")
-        try:
-            ranked.append((-float(weight or 1), place, code.partition("-")[0].lower()))
-        except ValueError:
-            continue
-    return next((code for weight, _place, code in sorted(ranked) if weight < 0 and code in LANGUAGES), SOURCE)
 
 
 class InLanguage:

@@ -1,4 +1,4 @@
-"""The operator's own words: terms, privacy notice, imprint, from Markdown files of theirs."""
+"""Terms, privacy notice, imprint: the operator's own Markdown files; for the first two a text of ours until then."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from clawhaven.core.errors import NotFound, Unavailable
-from clawhaven.web.deps import Anyone
+from clawhaven.web import articles, languages
+from clawhaven.web.deps import Anyone, Ctx
 from clawhaven.web.languages import N_, Texts
-from clawhaven.web.render import page
+from clawhaven.web.render import HERE, page
 
 router = APIRouter()
 
 TITLES = Texts({"terms": N_("Terms"), "privacy": N_("Privacy"), "imprint": N_("Imprint")})
+SHIPPED = HERE / "legal_texts"
+"""General texts that are true of this software, by language. A lawyer should read them before they are relied on."""
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table")
 """Raw HTML in a file is shown as text; dangerous addresses are not made links."""
@@ -23,15 +26,27 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("t
 @router.get("/terms")
 @router.get("/privacy")
 @router.get("/imprint")
-def show_legal_text(request: Request, _visitor: Anyone) -> Response:
+def show_legal_text(request: Request, ctx: Ctx, _visitor: Anyone) -> Response:
     """One of them, read anew each time, so that a correction shows at once. Raises NotFound where there is none."""
     name = request.url.path.strip("/")
-    path = request.app.state.brand.legal.get(name)
-    if path is None:
+    path, language = request.app.state.brand.legal.get(name), languages.current()
+    shipped = SHIPPED / language / f"{name}.md"
+    if not shipped.exists():
+        language, shipped = languages.SOURCE, SHIPPED / languages.SOURCE / f"{name}.md"
+    if path is None and not shipped.exists():
         raise NotFound("This address leads nowhere. It may have been mistyped, or the page is gone.")
     try:
-        source = path.read_text(encoding="utf-8")
+        source = (path or shipped).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise Unavailable("This text cannot be read at the moment. Please write to us.") from None
-    text = Markup(MARKDOWN.render(source))  # noqa: S704 - the operator's file, and its HTML is escaped
-    return page(request, "legal.html", title=TITLES[name], text=text, has_heading="<h1>" in text)
+    if path is None:
+        source = articles.fill_in(source, articles.facts(ctx))
+    text = Markup(articles.frame_tables(MARKDOWN.render(source)))  # noqa: S704 - its HTML is escaped
+    return page(
+        request,
+        "legal.html",
+        title=TITLES[name],
+        text=text,
+        has_heading="<h1>" in text,
+        text_language="" if path else language,
+    )

@@ -9,8 +9,8 @@ from clawhaven.accounts.ownership import owned
 from clawhaven.core.errors import Conflict, IllegalMove, Invalid, RateLimited, Unavailable
 from clawhaven.instances.models import Instance
 from clawhaven.web import deps
+from clawhaven.web.configuration import configuration_page
 from clawhaven.web.deps import Ctx, OwnForm, RowId, SignedIn
-from clawhaven.web.instances import configuration_page
 from clawhaven.workflows import ownkey
 
 router = APIRouter(prefix="/instances/{instance_id}/api-key")

@@ -30,14 +30,20 @@ CUSTOMER = (
     Place("/dashboard", N_("Assistants"), "bot", ("/instances",)),
     Place("/usage", N_("Usage"), "chart-column"),
     Place("/billing", N_("Billing"), "wallet", ("/topup", "/ledger")),
+    Place("/settings", N_("Settings"), "settings"),
 )
 
 ADMIN = (
     Place("/admin", N_("Overview"), "gauge"),
+    Place("/admin/fleet", N_("Fleet"), "server"),
     Place("/admin/accounts", N_("Customers"), "users"),
     Place("/admin/margin", N_("Margin"), "trending-up"),
     Place("/admin/coupons", N_("Coupons"), "tag"),
     Place("/admin/reconcile", N_("Differences"), "scale"),
+    Place("/admin/workflows", N_("Workflows"), "workflow"),
+    Place("/admin/alerts", N_("Alerts"), "bell"),
+    Place("/admin/audit", N_("Audit log"), "history"),
+    Place("/admin/check", N_("Check"), "wrench"),
 )
 
 

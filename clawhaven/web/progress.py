@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -22,6 +23,8 @@ HEADLINES: dict[str, tuple[str, str]] = {
     State.DELETED: (N_("This assistant is gone"), N_("It was deleted with everything it kept.")),
 }
 
+BEING_DELETED = N_("It is being deleted with everything it kept.")
+
 
 def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
     """The way from payment to living assistant. Holds nothing that a stranger may not see."""
@@ -36,19 +39,44 @@ def of_provision(db: Session, instance: Instance) -> dict[str, Any]:
             N_("Nothing was charged, and nothing is kept."),
             True,
         )
+        if instance.state != State.PENDING or instance.paid_at is not None:
+            detail = BEING_DELETED
     elif instance.state == State.PENDING:
         checkout = checkouts.of_instance(db, instance.id)
         if checkout is not None and checkout.last_outcome == "declined":
             detail = N_("The last try was declined. Nothing was charged; another card may work.")
+    elif instance.deletion_asked_at is not None and instance.state == State.FAILED:
+        headline, detail = N_("This order was given up"), BEING_DELETED
     elif instance.state == State.FAILED:
         detail = instance.failure_message or ""
+    steps = _steps(db, operation, "provision")
+    is_being_built = instance.state == State.PROVISIONING and not is_over
     return {
         "state": instance.state,
         "headline": _(headline),
         "detail": _(detail),
-        "steps": _steps(db, operation, "provision"),
+        "steps": steps,
+        "coming": _coming(steps) if is_being_built else "",
+        "is_timed": is_being_built,
         "is_over": is_over,
     }
+
+
+def seconds_so_far(db: Session, instance: Instance, now: datetime) -> int:
+    """How long the assistant has been on its way since its payment; 0 when it is not."""
+    operation = operations.latest(db, instance.id, "provision")
+    if operation is None or instance.state != State.PROVISIONING:
+        return 0
+    return max(0, int((now - operation.created_at).total_seconds()))
+
+
+def _coming(steps: list[dict[str, str]]) -> str:
+    """What comes after the step that is under way, in a sentence; empty at the last one."""
+    left = [step["label"] for step in steps if step["state"] == "waiting"]
+    is_running = any(step["state"] == "running" for step in steps)
+    if not is_running:
+        return _("It is its turn in a moment.") if left else ""
+    return _("Next: %(step)s") % {"step": left[0]} if left else ""
 
 
 def _is_returning(db: Session, instance: Instance) -> bool:
@@ -70,6 +98,8 @@ def _of_return(db: Session, instance: Instance) -> dict[str, Any]:
         "headline": _("Bringing the assistant back"),
         "detail": _("As soon as the payment is confirmed, it starts with everything it knows."),
         "steps": _steps(db, operation if operation and operation.state in ("queued", "running") else None, "resume"),
+        "coming": "",
+        "is_timed": False,
         "is_over": False,
     }
 

@@ -21,12 +21,15 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from clawhaven.web import languages, places, words
+from clawhaven.web import jargon, languages, places, words
 from clawhaven.web.appearance import theme_of
 from clawhaven.web.deps import FORM_COOKIE, FORM_SECONDS, context, is_secure, own_cookie
+from clawhaven.web.guards import FOR_ALL_SITES
 
 HERE = Path(str(files("clawhaven.web")))
 PACKED = {".css", ".js", ".svg", ".txt"}
+CARD = "card.png"
+"""The picture beside shared links, where the operator has none; `python -m assets.card` draws it."""
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -36,6 +39,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     html = TEMPLATES.get_template(template).render(
         brand=request.app.state.brand,
         support=ctx.settings.support_address,
+        site=ctx.settings.base_url,
         theme=theme_of(request),
         language=languages.current(),
         visitor=visitor,
@@ -80,6 +84,8 @@ class LastingFiles(StaticFiles):
             if Path(path).suffix in PACKED and "gzip" in Headers(scope=scope).get("accept-encoding", ""):
                 kept = {name: response.headers[name] for name in ("content-type", "vary")}
                 response = Response(_packed(str(response.path)), headers={**kept, "Content-Encoding": "gzip"})
+        if path == CARD:
+            response.headers.update(FOR_ALL_SITES)
         is_versioned = b"v=" in scope["query_string"]
         response.headers["Cache-Control"] = (
             "public, max-age=31536000, immutable" if is_versioned else "public, max-age=300"
@@ -115,11 +121,13 @@ def _environment() -> Environment:
         day=languages.day,
         month_of=languages.month,
         count_of=languages.count,
+        size_of=languages.size,
         said=languages.plain_gettext,
         numbered=lambda name: (name, "num"),
         qr=qr,
     )
-    made.globals.update(static=static, words=words, places=places, languages=languages, csrf_field=csrf_field)
+    made.globals.update(static=static, words=words, jargon=jargon, places=places, languages=languages)
+    made.globals.update(csrf_field=csrf_field)
     _add_components(made)
     return made
 

@@ -1,4 +1,4 @@
-"""From an email address to a payment page; the waitlist when every place is taken."""
+"""The way in: an email address and a plan on one screen; the waitlist when every place is taken."""
 
 from __future__ import annotations
 
@@ -7,70 +7,73 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from clawhaven.accounts.signup import normalise_email
+from clawhaven.accounts.signup import Owner, normalise_email
 from clawhaven.billing import waitlist
 from clawhaven.context import Context
-from clawhaven.core.errors import AppError, AtCapacity, Conflict, Invalid, PaymentRequired, RateLimited, Unavailable
-from clawhaven.instances import connections, drafts, workspace
-from clawhaven.web import deps, words
-from clawhaven.web.deps import AnyForm, Anyone, Ctx, OwnForm, Visitor
-from clawhaven.web.pages import offers
+from clawhaven.core.errors import AppError, AtCapacity, Conflict, Invalid, RateLimited
+from clawhaven.instances import drafts
+from clawhaven.web import deps
+from clawhaven.web.deps import AnyForm, Anyone, Ctx, OwnForm, SignedIn, Visitor
+from clawhaven.web.pricing import offers
 from clawhaven.web.render import page
-from clawhaven.workflows import checkout
-from clawhaven.workflows.checkout import Form
+from clawhaven.workflows import checkout, onboarding
 
 router = APIRouter()
 
-KEPT = ("email", "assistant_name", "custom_instructions", "persona", "plan", "coupon")
-
 
 @router.get("/configure")
-def show_form(request: Request, ctx: Ctx, visitor: Anyone, email: str = "", plan: str = "") -> Response:
-    """The form; with every place taken, the waitlist."""
-    try:
-        with ctx.db.read() as db:
-            checkout.refuse_when_full(db, ctx, visitor.owner.account.id if visitor.owner else None)
-    except AtCapacity as full:
-        return page(request, "waitlist.html", message=full.message, email=email[:320], error="", position=0)
-    return _form(request, ctx, {"email": email[:320], "plan": plan}, {})
+def begin(request: Request, ctx: Ctx, visitor: Anyone, email: str = "", plan: str = "") -> Response:
+    """The first screen; whoever has begun already goes on where they were. With every place taken, the waitlist."""
+    values = {"email": email[:320], "plan": plan}
+    if visitor.owner is None:
+        return _screen(request, ctx, visitor, values)
+    with ctx.db.read() as db:
+        row = drafts.find_open(db, visitor.owner.account.id)
+    if row is not None and not plan:
+        return RedirectResponse(f"/configure/{row.step}", 303)
+    return _screen(request, ctx, visitor, values)
+
+
+@router.get("/configure/plan")
+def show_plan(request: Request, ctx: Ctx, owner: SignedIn, visitor: Anyone) -> Response:
+    """The plan once more, to be changed."""
+    with ctx.db.read() as db:
+        row = drafts.find_open(db, owner.account.id)
+    return _screen(request, ctx, visitor, {"email": "", "plan": row.plan if row else ""})
 
 
 @router.post("/configure")
-def submit_form(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> Response:
-    """Check everything, make account, draft and checkout, and lead to the payment page."""
-    values = {name: form.get(name) for name in KEPT}
-    values["email"] = values["email"].strip()
+def choose(request: Request, ctx: Ctx, visitor: Anyone, form: AnyForm) -> Response:
+    """Open the account, signed in, or take the plan of somebody who has one; then on to the assistant."""
+    values = {"email": form.get("email").strip()[:320], "plan": form.get("plan")}
     if "begin" in form.values:  # the landing page's email field: nothing is made yet
-        return show_form(request, ctx, visitor, values["email"])
+        return begin(request, ctx, visitor, values["email"])
     if not form.is_genuine:
-        return _form(request, ctx, values, {"form": deps.STALE}, 403)
-    wanted = _wanted(ctx, form.values)
-    errors = check(ctx, visitor, values, wanted)
+        return _screen(request, ctx, visitor, values, {"form": deps.STALE}, 403)
+    errors = _check(ctx, visitor.owner, values)
     if errors:
-        return _form(request, ctx, values, errors, 400)
+        return _screen(request, ctx, visitor, values, errors, 400)
+    response = RedirectResponse("/configure/assistant", 303)
     try:
-        deps.limit(ctx, f"sign-up:{deps.client_address(request)}", ctx.settings.sign_up_per_minute)
-        begun = (
-            checkout.add_instance(ctx, visitor.owner, wanted)
-            if visitor.owner
-            else checkout.sign_up(ctx, values["email"], wanted, request.headers.get("user-agent", ""))
-        )
+        if visitor.owner is None:
+            deps.limit(ctx, f"sign-up:{deps.client_address(request)}", ctx.settings.sign_up_per_minute)
+            agent = request.headers.get("user-agent", "")
+            begun = onboarding.sign_up(ctx, values["email"], values["plan"], agent)
+            deps.keep_session(ctx, response, begun.session)
+        else:
+            with ctx.db.tx() as db:
+                onboarding.choose_plan(db, ctx, visitor.owner.account.id, values["plan"])
     except AtCapacity as full:
-        return page(
-            request, "waitlist.html", full.status, message=full.message, email=values["email"], error="", position=0
-        )
-    except (Invalid, Conflict, PaymentRequired, RateLimited, Unavailable) as error:
-        return _refused(request, ctx, values, error)
-    response = RedirectResponse(begun.checkout_url, 303)
-    if begun.session is not None:
-        deps.keep_session(ctx, response, begun.session)
+        return _waitlist(request, values["email"], full.message, full.status)
+    except (Invalid, Conflict, RateLimited) as error:
+        return _refused(request, ctx, visitor, values, error)
     return response
 
 
 @router.get("/waitlist")
 def show_waitlist(request: Request, _visitor: Anyone) -> Response:
     """Where to leave an address."""
-    return page(request, "waitlist.html", message="", email="", error="", position=0)
+    return _waitlist(request, "", "")
 
 
 @router.post("/waitlist")
@@ -87,32 +90,6 @@ def join_waitlist(request: Request, ctx: Ctx, form: OwnForm) -> Response:
     return page(request, "waitlist.html", message="", email=email, error="", position=position)
 
 
-def check(ctx: Context, visitor: Visitor, values: Mapping[str, str], wanted: Form) -> dict[str, str]:
-    """Field -> what is wrong with it, for all fields at once. What only the outside knows comes later."""
-    personas = workspace.list_personas(ctx.settings.templates_dir)
-    errors: dict[str, str] = {}
-
-    def note(field: str, error: AppError) -> None:
-        errors.setdefault(str(error.details.get("field", field)), error.message)
-
-    if visitor.owner is None:
-        try:
-            normalise_email(values["email"])
-        except Invalid as error:
-            note("email", error)
-    errors |= check_draft_fields(values, personas)
-    try:
-        ctx.plans.offered(wanted.plan)
-    except Invalid as error:
-        note("plan", error)
-    for channel, given in wanted.channels.items():
-        try:
-            connections.check_fields(ctx.channels[channel], given)
-        except Invalid as error:
-            note("form", error)
-    return errors
-
-
 def check_draft_fields(values: Mapping[str, str], personas: list[str]) -> dict[str, str]:
     """Field -> what is wrong with name, persona and instructions, each on its own."""
     errors = {}
@@ -126,56 +103,68 @@ def check_draft_fields(values: Mapping[str, str], personas: list[str]) -> dict[s
     return errors
 
 
-def _wanted(ctx: Context, values: Mapping[str, str]) -> Form:
-    given = {
-        name: {field.name: values.get(field.name, "").strip() for field in channel.fields}
-        for name, channel in ctx.channels.items()
-    }
-    return Form(
-        assistant_name=values.get("assistant_name", ""),
-        custom_instructions=values.get("custom_instructions", ""),
-        plan=values.get("plan", ""),
-        persona=values.get("persona", ""),
-        channels={name: fields for name, fields in given.items() if any(fields.values())},
-        coupon=values.get("coupon", "").strip()[:40],
-    )
+def full_house(request: Request, full: AtCapacity, email: str = "") -> Response:
+    """The waitlist, for whoever came to order."""
+    return _waitlist(request, email, full.message, full.status)
 
 
-def _refused(request: Request, ctx: Context, values: dict[str, str], error: AppError) -> Response:
-    errors = {str(error.details.get("field", "form")): error.message}
-    answer = _form(request, ctx, values, errors, error.status, sign_in_url=error.details.get("sign_in_url"))
+def _check(ctx: Context, owner: Owner | None, values: Mapping[str, str]) -> dict[str, str]:
+    errors = {}
+    if owner is None:
+        try:
+            normalise_email(values["email"])
+        except Invalid as error:
+            errors["email"] = error.message
+    try:
+        ctx.plans.offered(values["plan"])
+    except Invalid as error:
+        errors["plan"] = error.message
+    return errors
+
+
+def _refused(request: Request, ctx: Context, visitor: Visitor, values: Mapping[str, str], error: AppError) -> Response:
+    field = str(error.details.get("field", "form"))
+    is_known = field == "email" and isinstance(error, Conflict)
+    answer = _screen(request, ctx, visitor, values, {field: error.message}, error.status, is_known=is_known)
     if isinstance(error, RateLimited):
         answer.headers["Retry-After"] = str(error.details["retry_after"])
     return answer
 
 
-def _form(
+def _waitlist(request: Request, email: str, message: str, status: int = 200) -> Response:
+    return page(request, "waitlist.html", status, message=message, email=email[:320], error="", position=0)
+
+
+def _screen(
     request: Request,
     ctx: Context,
+    visitor: Visitor,
     values: Mapping[str, str],
-    errors: Mapping[str, str],
+    errors: Mapping[str, str] | None = None,
     status: int = 200,
-    sign_in_url: str | None = None,
+    *,
+    is_known: bool = False,
 ) -> Response:
+    account_id = visitor.owner.account.id if visitor.owner else None
+    with ctx.db.read() as db:
+        try:
+            checkout.refuse_when_full(db, ctx, account_id)
+        except AtCapacity as full:
+            return _waitlist(request, values["email"], full.message)
+        row = drafts.find_open(db, account_id) if account_id else None
+        unpaid = onboarding.unpaid_order(db, account_id) if account_id else None
     offered = offers(ctx.plans)
-    personas = [(name, *words.persona(name)) for name in workspace.list_personas(ctx.settings.templates_dir)]
-    plan_ids = [plan.id for plan, _ in offered]
-    kept = {name: values.get(name, "") for name in KEPT}
-    if kept["plan"] not in plan_ids and "plan" not in errors:
-        kept["plan"] = plan_ids[0] if plan_ids else ""
-    if not kept["persona"]:
-        kept["persona"] = personas[0][0]
+    ids = [plan.id for plan, _ in offered]
+    chosen = values["plan"] if values["plan"] in ids or (errors and "plan" in errors) else (ids[0] if ids else "")
     return page(
         request,
-        "configure.html",
+        "wizard_plan.html",
         status,
         offers=offered,
-        personas=personas,
-        channels=list(ctx.channels.values()),
-        values=kept,
-        errors=dict(errors),
-        sign_in_url=sign_in_url,
-        max_instructions=drafts.MAX_INSTRUCTIONS,
-        max_name=drafts.MAX_NAME,
+        values={**values, "plan": chosen},
+        errors=dict(errors or {}),
+        is_known=is_known,
+        row=row,
+        unpaid=unpaid,
         minimum_micros=ctx.settings.micros("wallet_minimum"),
     )

@@ -1,4 +1,4 @@
-"""Limits a day, and the one tap that lets what an assistant does by itself go on: on its page, and from a letter."""
+"""The one tap that lets what an assistant does by itself go on: on its page, and from a letter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from clawhaven.accounts.ownership import owned
 from clawhaven.core.errors import AppError
-from clawhaven.core.money import parse_usd
 from clawhaven.instances.models import Instance
 from clawhaven.metering.spending import Spending, spending_of
 from clawhaven.metering.usage import Live, live_usage
@@ -58,20 +57,6 @@ def go_on(ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Respo
         owned(db, Instance, instance_id, owner.account.id)
         spending.go_on(db, ctx, instance_id, deps.actor(owner), int(seen) if seen.isdecimal() and len(seen) < 16 else 0)
     return RedirectResponse(f"/instances/{instance_id}/usage?done=goes-on", 303)
-
-
-@router.post("/instances/{instance_id}/spend-limit")
-def set_limit(ctx: Ctx, owner: SignedIn, form: OwnForm, instance_id: RowId) -> Response:
-    """The owner's limit a day; an empty field is none."""
-    given = form.get("limit").strip()
-    try:
-        micros = parse_usd(given) if given else None
-    except ValueError:
-        micros = -1
-    with ctx.db.tx() as db:
-        owned(db, Instance, instance_id, owner.account.id)
-        spending.set_limit(db, ctx, instance_id, micros, deps.actor(owner))
-    return RedirectResponse(f"/instances/{instance_id}/usage?done=saved", 303)
 
 
 def live_of(ctx: Ctx, account_id: str) -> Live:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from clawhaven.core.carrying import Seats
 
 LOOK_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
+RIGHT_SECONDS = 3.0
+"""So often a stream asks whether its browser may still see it."""
+
 LONGEST_SECONDS = 600.0
 """After that the browser is let go; it connects again by itself."""
 
@@ -23,9 +30,36 @@ THREADS = 64
 _limiter: RunVar[CapacityLimiter] = RunVar("clawhaven_stream_threads")
 
 
+WATCHERS: Final = Seats(most_of_one=12, most=300)
+"""Streams that look again and again, of this process: for one account or, where nobody is signed in, one address."""
+
+
 def respond(events: AsyncIterator[bytes]) -> StreamingResponse:
     """An answer that reverse proxies pass on piece by piece."""
     return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def respond_to(watcher: str, events: AsyncIterator[bytes]) -> StreamingResponse:
+    """The same in one of the WATCHERS' places; RateLimited or Unavailable where there is none, before it begins.
+
+    The page's script then asks now and then instead, or comes back later.
+    """
+    return _Watched(watcher, events)
+
+
+class _Watched(StreamingResponse):
+    """Holds its place while it is sent, not while it waits to be."""
+
+    def __init__(self, watcher: str, events: AsyncIterator[bytes]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._watcher = watcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        WATCHERS.take(self._watcher)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            WATCHERS.leave(self._watcher)
 
 
 def event(kind: str, data: dict[str, Any]) -> bytes:
@@ -33,11 +67,30 @@ def event(kind: str, data: dict[str, Any]) -> bytes:
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-async def watch(request: Request, look: Callable[[], dict[str, Any]]) -> AsyncIterator[bytes]:
-    """`progress` events whenever what `look` sees changes, until it says `is_over` or the browser leaves."""
+class Right:
+    """Whether a stream may go on: `holds` is asked again every few seconds; without it, everybody may look."""
+
+    def __init__(self, holds: Callable[[], bool] | None) -> None:
+        self._holds = holds
+        self._asked = time.monotonic()
+
+    async def is_over(self) -> bool:
+        """True once it does not hold any more."""
+        now = time.monotonic()
+        if self._holds is None or now - self._asked < RIGHT_SECONDS:
+            return False
+        self._asked = now
+        return not await in_thread(self._holds)
+
+
+async def watch(
+    request: Request, look: Callable[[], dict[str, Any]], holds: Callable[[], bool] | None = None
+) -> AsyncIterator[bytes]:
+    """`progress` events whenever what `look` sees changes, until it says `is_over`, the browser leaves, or its right
+    to look does not hold any more."""
     last: dict[str, Any] | None = None
-    quiet = lived = 0.0
-    while lived < LONGEST_SECONDS and not await request.is_disconnected():
+    right, quiet, lived = Right(holds), 0.0, 0.0
+    while lived < LONGEST_SECONDS and not await request.is_disconnected() and not await right.is_over():
         seen = await in_thread(look)
         if seen != last:
             yield event("progress", seen)

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from clawhaven.core.errors import NotFound
-from clawhaven.web import charts, languages
+from clawhaven.web import charts, diffs, languages
 from clawhaven.web.deps import Anyone, Ctx
+from clawhaven.web.pricing import offers
 from clawhaven.web.render import page
 
 router = APIRouter()
@@ -37,5 +38,18 @@ def show_style(request: Request, ctx: Ctx, _visitor: Anyone) -> Response:
         bars=charts.draw_bars(DAYS, both, languages.usd),
         lines=charts.draw_lines(DAYS, both[:1], languages.usd),
         now=ctx.clock.now(),
+        offers=offers(ctx.plans)[:2],
+        settings=ctx.settings,
+        changes=diffs.compare("Be helpful.\nBe short.", "Be helpful.\nBe short and warm."),
+        skill=_skill(),
         view=SimpleNamespace(steps=[SimpleNamespace(state=s, label=label, word=s) for s, label in steps]),
     )
+
+
+def _skill() -> SimpleNamespace:
+    """A skill that waits for a key and for another one, and cannot be had."""
+    field = SimpleNamespace(name="example_key", label="API key", help="Make one there.", help_url="https://example.com")
+    web = SimpleNamespace(label="Web pages")
+    skill = SimpleNamespace(label="Web search", summary="Looks things up on the web.", note="Its vendor bills you.")
+    vendor = SimpleNamespace(label="Example Search", field=field)
+    return SimpleNamespace(state="needs_key", skill=skill, missing=[web], vendor=vendor, why="Not on this runtime.")

@@ -94,12 +94,14 @@ def redeem(request: Request, ctx: Ctx, owner: SignedIn, form: OwnForm) -> Respon
 
 
 @router.get("/ledger.csv")
-def download_ledger(ctx: Ctx, owner: SignedIn) -> Response:
-    """Every movement with the balance after it, for a spreadsheet."""
+def download_ledger(ctx: Ctx, owner: SignedIn, month: str = "") -> Response:
+    """Every movement (with `month`: of that month) with the balance after it, for a spreadsheet. Raises Invalid."""
+    since, until = statement.month_of(month) if month else (None, None)
     with ctx.db.tx() as db:
         wallet_id = access.wallet_of(db, ctx, owner.account.id)
-    rows = statement.export_csv(ctx.db, wallet_id)
-    headers = {"Content-Disposition": 'attachment; filename="ledger.csv"'}
+    rows = statement.export_csv(ctx.db, wallet_id, since, until)
+    name = f"ledger-{month}.csv" if month else "ledger.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -57,6 +57,11 @@ STEPS = Texts(
         "open_access": N_("Access to the model opened"),
         "remove_gateway": N_("Assistant and its data removed"),
         "forget": N_("Its secrets forgotten"),
+        "copy_state": N_("Everything it keeps copied and sealed"),
+        "keep_safety": N_("A copy of now put aside"),
+        "bring_back": N_("The backup brought back"),
+        "change_version": N_("The other version put in place"),
+        "make_key": N_("A new pass made"),
     }
 )
 
@@ -70,6 +75,15 @@ STEP_STATES = Texts(
     }
 )
 
+MADE_FOR = Texts(
+    {
+        "daily": N_("Every night"),
+        "owner": N_("By hand"),
+        "restore": N_("Before another one was brought back"),
+        "upgrade": N_("Before an upgrade"),
+    }
+)
+
 OPERATIONS = Texts(
     {
         "provision": N_("Building the assistant"),
@@ -78,6 +92,10 @@ OPERATIONS = Texts(
         "suspend": N_("Stopping"),
         "resume": N_("Starting"),
         "delete": N_("Deleting"),
+        "backup": N_("Making a backup"),
+        "restore": N_("Bringing a backup back"),
+        "upgrade": N_("Changing to another version"),
+        "replace_key": N_("Giving it a new pass"),
     }
 )
 
@@ -98,7 +116,80 @@ SOURCES = Texts(
         "subagent": N_("Helpers at work"),
         "compaction": N_("Keeping long chats short"),
         "automatic": N_("By itself"),
+        "program": N_("Your programs"),
         "unknown": N_("Other"),
+    }
+)
+
+FIELDS = Texts({"name": N_("Name"), "persona": N_("Persona"), "instructions": N_("Instructions"), "model": N_("Model")})
+"""An assistant's settings."""
+
+FILES = Texts(
+    {
+        "SOUL.md": N_("Soul"),
+        "USER.md": N_("About you"),
+        "AGENTS.md": N_("Its way of working"),
+        "IDENTITY.md": N_("Identity"),
+    }
+)
+
+FILES_ARE = Texts(
+    {
+        "SOUL.md": N_("Who it is: its character, its tone, what it holds dear."),
+        "USER.md": N_("What it knows about you. It adds to this file as it learns."),
+        "AGENTS.md": N_("What it does and how: your instructions, its rules, its memory."),
+        "IDENTITY.md": N_("Its name and what it is. It may change this file itself."),
+    }
+)
+
+AUTHORS = Texts(
+    {"found": N_("Assistant"), "owner": N_("You"), "restored": N_("You, brought back"), "settings": N_("Configuration")}
+)
+"""Who a version of a file is from."""
+
+NETWORK = Texts(
+    {
+        "good": N_("The network knows the bot."),
+        "refused": N_("The network does not accept the bot's token any more. Replace the bot below."),
+        "silent": N_("The network cannot be reached at the moment. Please try again in a minute."),
+    }
+)
+"""What a channel's network says of the bot."""
+
+GATEWAY = Texts(
+    {
+        "ready": N_("The assistant is there and answers."),
+        "starting": N_("The assistant is still getting ready for it. Please try again in a minute."),
+        "recovering": N_("The assistant is connecting again. Please try again in a minute."),
+        "blocked": N_("The assistant cannot use it."),
+        "waiting": N_("It waits for you: open the link above once."),
+        "asleep": N_("The assistant does not run, so it does not answer."),
+        "silent": N_("The assistant does not answer at the moment. Its overview says what is done about it."),
+    }
+)
+"""What an assistant's gateway says of a channel."""
+
+HAPPENED = (
+    N_("Building the assistant."),
+    N_("The assistant is ready."),
+    N_("Deleted with all its data."),
+    N_("Paused: a payment is missing."),
+    N_("Paused: the balance is used up."),
+    N_("Paused: it was used in an unusual way."),
+    N_("Paused: stopped by its owner."),
+    N_("Paused: stopped by the operator."),
+    N_("One of its files was changed meanwhile and stays as it is."),
+)
+"""What an assistant's history says in the same words each time."""
+
+LOG_LEVELS = Texts({"error": N_("Error"), "warn": N_("Warning"), "info": N_("News"), "debug": N_("Detail")})
+
+LOG_FILTERS = Texts(
+    {
+        "": N_("Everything"),
+        "error": N_("Errors"),
+        "warn": N_("Warnings and errors"),
+        "info": N_("News, warnings and errors"),
     }
 )
 
@@ -164,18 +255,30 @@ INVOICE_STATES = Texts(
     }
 )
 
-DISPUTES = Texts({"open": N_("dispute open"), "won": N_("dispute won"), "lost": N_("dispute lost")})
+SCOPES = Texts(
+    {
+        "read": N_("look"),
+        "read write": N_("look and change"),
+        "keys read write": N_("everything, keys too"),
+        "admin read": N_("look, and the operator's side"),
+        "admin read write": N_("everything, and the operator's side"),
+    }
+)
+"""What an API key may do, by its scopes as they are kept."""
+
+DISPUTES = Texts(
+    {
+        "open": N_("dispute open"),
+        "won": N_("dispute won"),
+        "lost": N_("dispute lost"),
+        "inquiry": N_("bank asks"),
+        "inquiry_closed": N_("bank asked"),
+    }
+)
 
 POCKETS = Texts({"wallet": N_("Balance"), "included": N_("Included usage")})
 
-
-PRICES = Texts(
-    {
-        "month": N_("%(price)s a month"),
-        "quarter": N_("%(price)s a quarter"),
-        "year": N_("%(price)s a year"),
-    }
-)
+PRICES = Texts({"month": N_("%(price)s a month"), "quarter": N_("%(price)s a quarter"), "year": N_("%(price)s a year")})
 
 
 def per(micros: int, interval: str) -> str:
@@ -206,6 +309,21 @@ def why(instance: Instance) -> list[str]:
     return [REASONS.get(reason, str(reason)) for reason in reasons(instance)]
 
 
+def ways_out(instance: Instance) -> list[tuple[str, str, str]]:
+    """For each reason the instance is paused: a sentence, what the way out is called, and its address.
+
+    Without an address the way is a letter to us; without a name the sentence says all.
+    """
+    if instance.state != State.SUSPENDED:
+        return []
+    ways = {
+        Reason.PAYMENT: (_("See what to do"), "/billing"),
+        Reason.BALANCE: (_("Top up"), "/topup"),
+        Reason.OWNER: ("", ""),
+    }
+    return [(REASONS.get(one, str(one)), *ways.get(one, (_("Write to us"), ""))) for one in reasons(instance)]
+
+
 def persona(name: str) -> tuple[str, str]:
     """Label and description; an operator's own persona is called by its folder's name."""
     if name not in PERSONAS:
@@ -220,11 +338,23 @@ DONE = Texts(
         "stop": N_("Stopping. Its last answer is finished first."),
         "restart": N_("Restarting. It takes up to a minute."),
         "delete": N_("Deleting the assistant and everything it kept."),
+        "key-replacing": N_("A new pass is being made. It starts again with that; a paused one gets it at its start."),
         "saved": N_("Saved. The assistant reads the new settings now."),
         "goes-on": N_("It goes on. What it does by itself has a further allowance today."),
+        "limit-saved": N_("Saved. This limit holds from now on; without an amount there is none."),
         "unchanged": N_("Nothing was changed."),
+        "backup-making": N_("The backup is being made."),
+        "backup-removed": N_("The backup is removed."),
+        "restoring": N_("The backup is being brought back. It takes about a minute."),
+        "upgrading": N_("The newer version is being put in place. It takes about a minute."),
+        "file-saved": N_("Saved. The assistant reads it with your next message."),
+        "file-restored": N_("Brought back. What was there before is in the history."),
         "key-saved": N_("The key works and is in use. It is kept encrypted and never shown again."),
+        "skill-kept": N_("Kept. The assistant starts with it."),
+        "skill-key-removed": N_("The key is removed. The assistant does without this skill."),
         "key-removed": N_("The key is removed. The assistant cannot answer until there is another."),
+        "bot-kept": N_("The bot is known and kept."),
+        "draft-key-kept": N_("The key works. It is kept encrypted and never shown again."),
         "connected": N_("The bot is known. Open the link below to make it yours."),
         "disconnected": N_("Disconnected. The bot can be used elsewhere now."),
         "listening": N_("We are waiting for you at the bot again. Open the link below."),
@@ -240,6 +370,23 @@ DONE = Texts(
         "refund-asked": N_("Asked for. The books follow as soon as the payment provider has done it."),
         "coupon-made": N_("The coupon can be used now."),
         "coupon-disabled": N_("The coupon cannot be used any more."),
+        "email-asked": N_("We have mailed a link to the new address. Open it there, and the address is yours."),
+        "email-kept": N_("Your address stays as it is."),
+        "email-changed": N_("The new address is in use."),
+        "session-ended": N_("That browser is signed out."),
+        "others-ended": N_("You are signed out everywhere but here."),
+        "key-revoked": N_("The key is revoked. Whoever uses it is refused from now on."),
+        "deletion-mailed": N_("We have mailed you a link. Nothing is deleted until it is opened."),
+        "account-kept": N_("Nothing is deleted. The link is of no use any more."),
+        "account-deleted": N_("Your account is deleted. We write once more when everything is gone."),
+        "prepared-discarded": N_("Discarded. What was paid for begins anew."),
+        "view-ended": N_("You see your own pages again."),
+        "run-again": N_("It is tried again."),
+        "alert-closed": N_("Done with."),
+        "integration-connected": N_("Connected. Now choose which assistant may read it."),
+        "integration-disconnected": N_("Disconnected. No assistant reads it any more, and the tokens are forgotten."),
+        "integration-attached": N_("Your assistant can read it from your next message on."),
+        "integration-detached": N_("Your assistant does not read it any more."),
     }
 )
 """Sentences for `?done=…`, the only thing an address can make a page say."""

@@ -171,13 +171,14 @@ class Books:
             sub["status"] = "active" if invoice["status"] == "paid" else "past_due"
             self.tell("customer.subscription.updated", sub)
 
-    def dispute(self, intent: str, status: str) -> None:
-        """The bank takes a payment back, or has decided."""
+    def dispute(self, intent: str, status: str, cents: int | None = None) -> None:
+        """The bank takes a payment back, or has decided; `cents` of it, else all."""
         with self._lock:
             charge = self.find(self.find(intent, "payment_intent")["latest_charge"], "charge")
             charge["disputed"] = True
             known = self.all("dispute", payment_intent=intent)
             made = known[0] if known else self.put("dispute", "du", payment_intent=intent, charge=charge["id"])
+            made |= {"amount": cents or charge["amount"], "currency": "usd"}
             made |= {"status": status, "evidence_details": {"due_by": int(time.time()) + 7 * 86_400}}
             self.tell("charge.dispute.closed" if known else "charge.dispute.created", made)
 

@@ -88,6 +88,10 @@ class StripeServer(Books):
         if kind == "subscription":
             found = self.find(parts[1], kind)
             return self._end(found) if verb == "DELETE" else self._change(found, form)
+        if kind == "customer" and len(parts) == 2 and self.find(parts[1], kind).get("deleted"):
+            raise Refused(404, "resource_missing", f"No such customer: '{parts[1]}'")
+        if verb == "DELETE":
+            return self._remove(self.find(parts[1], kind))
         if len(parts) == 2:
             self.find(parts[1], kind).update({name: _flags(value) for name, value in form.items()})
             return self.find(parts[1], kind)
@@ -128,11 +132,21 @@ class StripeServer(Books):
 
     def _create_refund(self, form: Json) -> Json:
         charge = self.find(self.find(form["payment_intent"], "payment_intent")["latest_charge"], "charge")
+        form.setdefault("amount", charge["amount"] - charge["amount_refunded"])
         if charge["amount_refunded"] + int(form["amount"]) > charge["amount"]:
             raise Refused(400, "", "Refund amount is greater than unrefunded amount on charge")
         charge["amount_refunded"] += int(form["amount"])
+        charge["refunded"] = charge["amount_refunded"] == charge["amount"]
         self.tell("charge.refunded", charge)
         return self.put("refund", "re", **{**form, "amount": int(form["amount"]), "status": "succeeded"})
+
+    def _remove(self, customer: Json) -> Json:
+        for sub in self.all("subscription", customer=customer["id"]):
+            sub["status"] = "canceled"
+        kept = {"id": customer["id"], "object": "customer", "deleted": True}
+        customer.clear()
+        customer.update(kept)
+        return kept
 
     def _end(self, sub: Json) -> Json:
         if sub["status"] == "canceled":

@@ -75,7 +75,8 @@ class Watcher:
     def _fail(self, request: Request) -> None:
         # Chromium now and then calls a stream aborted that it has read to its end, or that its page has left.
         is_stream = "event-stream" in request.headers.get("accept", "")
-        if not (is_stream and request.failure == "net::ERR_ABORTED"):
+        is_icon = "/favicon" in request.url  # loaded whenever the browser likes, and left with the page
+        if not ((is_stream or is_icon) and request.failure == "net::ERR_ABORTED"):
             self.complaints.append(f"{request.url}: {request.failure}")
 
 

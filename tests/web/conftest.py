@@ -147,9 +147,32 @@ def stranger(ctx: Context) -> Visit:
     return signed_in
 
 
+def fill_in(visit: Visit, **fields: str) -> None:
+    """The wizard up to its review, as somebody signed in; with `email` as a stranger."""
+    given = {**DRAFT, **fields}
+    first = {name: given[name] for name in ("email", "plan") if name in given}
+    steps = [("/configure/plan" if "email" not in given else "/configure", "/configure", first)]
+    words = {name: given[name] for name in ("assistant_name", "persona", "custom_instructions")}
+    steps.append(("/configure/assistant", "/configure/assistant", words))
+    steps.append(("/configure/model", "/configure/model", {"model": given.get("model", "")}))
+    if "telegram_bot_token" in given:
+        token = {"telegram_bot_token": given["telegram_bot_token"]}
+        steps.append(("/configure/channel", "/configure/channel/telegram", token))
+    steps.append(("/configure/channel", "/configure/channel", {}))
+    for page, path, values in steps:
+        answer = visit.post(path, page=page, **values)
+        assert answer.status_code == 303, answer.text
+
+
+def order(visit: Visit, coupon: str = "", **fields: str) -> Response:
+    """The whole wizard; the answer leads to the payment page."""
+    fill_in(visit, **fields)
+    return visit.post("/configure/review", coupon=coupon)
+
+
 def draft(visit: Visit, **fields: str) -> str:
-    """Fill in the form as somebody signed in; returns the pending instance's id."""
-    answer = visit.post("/configure", **{**DRAFT, **fields})
+    """Order an assistant as somebody signed in; returns the pending instance's id."""
+    answer = order(visit, **fields)
     assert answer.status_code == 303, answer.text
     with visit.ctx.db.read() as db:
         newest = select(Instance).order_by(Instance.created_at.desc(), Instance.id).limit(1)
@@ -181,7 +204,8 @@ def run_it(ctx: Context, world: FolderRuntime, instance_id: str) -> None:
     folder.mkdir()
     (folder / "RUNNING").write_text("0")
     with ctx.db.tx() as db:
-        operation = operations.open_operation(db, instance_id, "provision", now)
+        operation = operations.under_way(db, instance_id)
+        operation = operation or operations.open_operation(db, instance_id, "provision", now)
         for step in operations.STEPS["provision"]:
             operations.end_step(db, operation.id, step, now)
         operations.close(db, operation.id, now)

@@ -1,106 +1,43 @@
 """Every page of the site on an installation where something has happened: for screenshots and for axe.
 
-A new page gets its line in `pages`; one that needs something to have happened first, a line in `furnish`.
+A new page gets its line in `pages`; one that needs something to have happened first, a line in furnishing.py, or in
+troubled.py when it is trouble.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
 
 import uvicorn
 from playwright.sync_api import Page
-from sqlalchemy import select
 
-from clawhaven.accounts import operators, signup
-from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts, coupons, subscriptions
 from clawhaven.cli.hosting import Doors
 from clawhaven.context import Context
-from clawhaven.core.ids import new_id
-from clawhaven.instances import states
-from clawhaven.instances.models import Instance
-from clawhaven.instances.states import Reason
-from clawhaven.metering.models import UsageRow
-from tests.fakes.world import FolderRuntime
-from tests.web.conftest import TOKEN, Visit, draft, run_it
-from tests.web.test_billing import pay, settle
+from clawhaven.instances import drafts
+from tests.web import acts, lived
+from tests.web.household import House
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One page: its name in file names, its address, who looks, and what is done there before it is looked at."""
+    """One page: its name in file names, its address, who looks, and what is done there before it is looked at.
+
+    `status`: what its address answers with. `is_next_door`: on the installation where nothing works (see troubled.py).
+    """
 
     name: str
     path: str
     who: str = "stranger"
     act: Callable[[Page], None] | None = None
+    status: int = 200
+    is_next_door: bool = False
 
-
-@dataclass(slots=True)
-class House:
-    """Who lives here, and the ids that addresses need."""
-
-    visits: dict[str, Visit] = field(default_factory=dict)
-    ids: dict[str, str] = field(default_factory=dict)
-
-    def cookies(self, who: str, base_url: str) -> list[Any]:
-        """The sign-in of somebody, for a browser."""
-        if who not in self.visits:
-            return []
-        jar = self.visits[who].http.cookies.jar
-        return [{"name": one.name, "value": one.value or "", "url": base_url} for one in jar]
-
-
-def furnish(ctx: Context, world: FolderRuntime) -> House:
-    """A customer with a living, a paused, a failed and an unpaid assistant; one in trouble; a new one; an operator."""
-    house = House()
-    alice = _person(ctx, house, "customer", "alice@example.com")
-    mine = house.visits["customer"]
-    house.ids["live"] = _paid(ctx, mine, "Ada", plan="metered", telegram_bot_token=TOKEN)
-    run_it(ctx, world, house.ids["live"])
-    pay(ctx, mine.post("/topup", chosen="25", amount="").headers["location"])
-    house.ids["paused"] = _paid(ctx, mine, "Grace & Co", plan="personal")
-    run_it(ctx, world, house.ids["paused"])
-    house.ids["failed"] = _paid(ctx, mine, "Hedy", plan="yearly")
-    house.ids["pending"] = draft(mine, assistant_name="Mary", plan="monthly")
-    with ctx.db.tx() as db:
-        now = ctx.clock.now()
-        states.suspend(db, house.ids["paused"], now, Reason.OWNER)
-        states.fail(db, house.ids["failed"], now, "start_timeout", "It did not answer in time.")
-        coupons.create(db, "WELCOME", kind="credit", value=5_000_000, now=now)
-        coupons.create(db, "HALF", kind="percent", value=50, now=now)
-        house.ids["checkout"] = checkouts.of_instance(db, house.ids["pending"]).id  # type: ignore[union-attr]
-        house.ids["vendor"] = str(checkouts.of_instance(db, house.ids["pending"]).reference)  # type: ignore[union-attr]
-    _use(ctx, alice, house.ids["live"])
-    waiting = mine.post("/topup", chosen="other", amount="12.50").headers["location"].rpartition("/")[2]
-    vendor = ctx.payments["sandbox"]
-    with ctx.db.read() as db:
-        house.ids["topup"] = checkouts.by_reference(db, "sandbox", waiting).id  # type: ignore[union-attr]
-        bought = str(checkouts.of_instance(db, house.ids["live"]).reference)  # type: ignore[union-attr]
-    customer = vendor.fetch(bought).customer_reference
-    portal, invoice = vendor.portal_url(str(customer), "/billing"), str(vendor.invoices(str(customer))[0].page_url)
-    house.ids["portal"], house.ids["invoice"] = portal.rpartition("/")[2], invoice.rpartition("/")[2]
-
-    carol = _person(ctx, house, "debtor", "carol@example.com")
-    house.ids["owing"] = _paid(ctx, house.visits["debtor"], "Bo", plan="personal")
-    run_it(ctx, world, house.ids["owing"])
-    with ctx.db.read() as db:
-        (owed,) = subscriptions.of_account(db, carol.account.id)
-    vendor.fail_renewal(owed.reference)  # type: ignore[attr-defined]
-    settle(ctx, owed.checkout_id)
-
-    _person(ctx, house, "newcomer", "dora@example.com")
-    with ctx.db.tx() as db:
-        operators.appoint(db, "olga@example.com", ctx.clock.now())
-    _person(ctx, house, "operator", "olga@example.com")
-    house.ids["account"] = alice.account.id
-    return house
+    def url(self, ctx: Context, house: House) -> str:
+        """The whole address."""
+        return (house.next_door if self.is_next_door else ctx).settings.base_url + self.path
 
 
 def pages(house: House) -> list[Shown]:
@@ -109,20 +46,54 @@ def pages(house: House) -> list[Shown]:
     live = f"/instances/{ids['live']}"
     return [
         Shown("landing", "/"),
+        Shown("landing-signed-in", "/", "customer"),
+        Shown("landing-full", "/", is_next_door=True),
+        Shown("pricing", "/pricing"),
+        Shown("docs", "/docs"),
+        Shown("docs-found", "/docs?q=token"),
+        Shown("docs-nothing-found", "/docs?q=zebra"),
+        Shown("doc-telegram", "/docs/telegram"),
+        Shown("doc-privacy", "/docs/privacy"),
+        Shown("status", "/status"),
+        Shown("status-down", "/status", is_next_door=True),
+        Shown("trial", "/try", act=acts.try_it),
+        Shown("terms", "/terms"),
+        Shown("privacy", "/privacy"),
+        Shown("imprint", "/imprint", is_next_door=True),
+        Shown("waitlist-joined", "/waitlist", act=acts.join),
         Shown("style", "/dev/style"),
         Shown("configure", "/configure"),
-        Shown("configure-wrong", "/configure", act=_send_wrong_sign_up),
+        Shown("configure-wrong", "/configure", act=acts.send_wrong_sign_up),
         Shown("configure-more", "/configure", "customer"),
+        Shown("configure-full", "/configure", is_next_door=True),
+        *(Shown(f"wizard-{step}", f"/configure/{step}", "chooser") for step in ("plan", *drafts.STEPS)),
+        Shown("wizard-assistant-wrong", "/configure/assistant", "chooser", act=acts.send_no_name),
+        Shown("wizard-model-key", "/configure/model", "keyless"),
+        Shown("wizard-review-no-key", "/configure/review", "keyless"),
         Shown("waitlist", "/waitlist"),
         Shown("sign-in", "/sign-in"),
-        Shown("sign-in-sent", "/sign-in", act=_ask_for_link),
+        Shown("sign-in-sent", "/sign-in", act=acts.ask_for_link),
         Shown("sign-in-link", "/sign-in/" + "x" * 43),
-        Shown("error-missing", "/nothing"),
-        Shown("error-missing-signed-in", "/nothing", "customer"),
+        Shown("error-missing", "/nothing", status=404),
+        Shown("error-missing-signed-in", "/nothing", "customer", status=404),
+        Shown("error-signed-out", "/configure/assistant", "chooser", act=acts.send_signed_out),
+        Shown("error-busy", "/sign-in", act=acts.ask_for_link, is_next_door=True),
+        Shown("error-crash", "/settings/integrations", "newcomer", status=500, is_next_door=True),
+        Shown("continue", f"/continue/{ids['goes-on']}"),
+        Shown("continue-used", f"/continue/{ids['went-on']}"),
+        Shown("continue-wrong", "/continue/" + "x" * 43, status=404),
+        Shown("checkout-closed", f"/checkout/{ids['closed']}", "sparing"),
+        Shown("checkout-closed-topup", f"/checkout/{ids['unpaid']}", "sparing"),
+        Shown("checkout-unreachable", f"/checkout/{ids['pageless']}", "wanting", status=503, is_next_door=True),
         Shown("deploying-waiting", f"/deploying/{ids['pending']}", "customer"),
         Shown("deploying-stranger", f"/deploying/{ids['pending']}"),
+        Shown("deploying-building", f"/deploying/{ids['building']}", "customer"),
         Shown("deploying-failed", f"/deploying/{ids['failed']}", "customer"),
         Shown("ready", f"/ready/{ids['live']}", "customer"),
+        Shown("ready-no-key", f"/ready/{ids['keyless']}", "sparing"),
+        Shown("ready-depleted", f"/ready/{ids['depleted']}", "wanting"),
+        Shown("deploying-cancelled", f"/deploying/{ids['cancelled']}", "sparing"),
+        Shown("deploying-gone", f"/deploying/{ids['deleted']}", "sparing"),
         Shown("sandbox-checkout", f"/sandbox/checkout/{ids['vendor']}"),
         Shown("sandbox-invoice", f"/sandbox/invoice/{ids['invoice']}"),
         Shown("sandbox-portal", f"/sandbox/portal/{ids['portal']}"),
@@ -130,25 +101,68 @@ def pages(house: House) -> list[Shown]:
         Shown("dashboard", "/dashboard", "customer"),
         Shown("dashboard-empty", "/dashboard", "newcomer"),
         Shown("dashboard-owing", "/dashboard", "debtor"),
+        Shown("dashboard-depleted", "/dashboard", "wanting"),
+        Shown("dashboard-low", "/dashboard", "sparing"),
         Shown("usage", "/usage", "customer"),
         Shown("usage-empty", "/usage", "newcomer"),
         Shown("ledger", "/ledger", "customer"),
+        Shown("ledger-month", f"/ledger?month={ids['month']}", "customer"),
         Shown("ledger-empty", "/ledger", "newcomer"),
         Shown("billing", "/billing", "customer"),
         Shown("billing-empty", "/billing", "newcomer"),
         Shown("billing-owing", "/billing", "debtor"),
+        Shown("billing-paused", "/billing", "wanting"),
         Shown("topup", "/topup", "customer"),
         Shown("topup-waiting", f"/topup/{ids['topup']}", "customer"),
+        Shown("topup-low", "/topup", "sparing"),
+        Shown("topup-depleted", "/topup", "wanting"),
+        Shown("topup-arrived", f"/topup/{ids['arrived']}", "sparing"),
+        Shown("topup-unpaid", f"/topup/{ids['unpaid']}", "sparing"),
         Shown("instance", live, "customer"),
         Shown("instance-paused", f"/instances/{ids['paused']}", "customer"),
         Shown("instance-failed", f"/instances/{ids['failed']}", "customer"),
         Shown("instance-pending", f"/instances/{ids['pending']}", "customer"),
+        Shown("instance-paused-payment", f"/instances/{ids['paused-payment']}", "wanting"),
+        Shown("instance-paused-balance", f"/instances/{ids['paused-balance']}", "wanting"),
+        Shown("instance-leaving", f"/instances/{ids['leaving']}", "sparing"),
+        Shown("instance-deleted", f"/instances/{ids['deleted']}", "sparing"),
+        Shown("instance-silent", f"/instances/{ids['keyless']}", "sparing"),
         *(
             Shown(f"instance-{tab}", f"{live}/{tab}", "customer")
-            for tab in ("chat", "channels", "configuration", "usage", "logs", "history")
+            for tab in ("channels", "skills", "configuration", "files", "usage", "backups", "logs", "history")
         ),
+        Shown("instance-chat", f"{live}/chat", "customer", act=lived.wait_for_talk),
+        Shown("instance-review", f"{live}/configuration", "customer", act=lived.look_at_changes),
+        Shown("instance-file-preview", f"{live}/files/agents", "customer", act=lived.preview_file),
+        Shown("instance-version", f"{live}/files/soul/versions/2?against=before", "customer"),
+        Shown("instance-backup", f"{live}/backups/{ids['backup']}", "customer"),
+        Shown("instance-backups-none", f"/instances/{ids['failed']}/backups", "customer"),
+        Shown("instance-logs-none", f"{live}/logs?q=nothing+like+it", "customer"),
+        *(
+            Shown(f"instance-paused-{tab}", f"/instances/{ids['paused']}/{tab}", "customer")
+            for tab in ("chat", "files", "logs", "configuration")
+        ),
+        Shown("instance-failed-files", f"/instances/{ids['failed']}/files", "customer"),
+        Shown("instance-pending-chat", f"/instances/{ids['pending']}/chat", "customer"),
         Shown("instance-usage-empty", f"/instances/{ids['paused']}/usage", "customer"),
-        Shown("account-menu", "/dashboard", "operator", act=_open_menu),
+        Shown("instance-programs", f"{live}/programs", "customer", act=acts.make_key),
+        Shown("instance-programs-empty", f"/instances/{ids['paused']}/programs", "customer"),
+        Shown("settings", "/settings", "customer"),
+        Shown("settings-wrong", "/settings", "customer", act=acts.send_wrong_address),
+        Shown("settings-email-link", "/settings/email/" + "x" * 43),
+        Shown("settings-sessions", "/settings/sessions", "customer"),
+        Shown("settings-keys", "/settings/keys", "customer"),
+        Shown("settings-integrations", "/settings/integrations", "customer"),
+        Shown("settings-integrations-off", "/settings/integrations", "newcomer"),
+        Shown("instance-integrations", f"{live}/integrations", "customer"),
+        Shown("instance-paused-integrations", f"/instances/{ids['paused']}/integrations", "customer"),
+        Shown("settings-keys-empty", "/settings/keys", "newcomer"),
+        Shown("settings-key-made", "/settings/keys", "debtor", act=acts.make_key),
+        Shown("settings-data", "/settings/data", "customer"),
+        Shown("settings-data-waiting", "/settings/data", "debtor"),
+        Shown("prepared", "/prepared", "keyless"),
+        Shown("settings-delete-link", "/settings/delete/" + "x" * 43),
+        Shown("account-menu", "/dashboard", "operator", act=acts.open_menu),
         Shown("admin", "/admin", "operator"),
         Shown("admin-accounts", "/admin/accounts", "operator"),
         Shown("admin-accounts-none", "/admin/accounts?search=nobody", "operator"),
@@ -156,6 +170,17 @@ def pages(house: House) -> list[Shown]:
         Shown("admin-margin", "/admin/margin", "operator"),
         Shown("admin-coupons", "/admin/coupons", "operator"),
         Shown("admin-reconcile", "/admin/reconcile", "operator"),
+        Shown("admin-fleet", "/admin/fleet", "operator"),
+        Shown("admin-fleet-none", "/admin/fleet?search=nobody", "operator"),
+        Shown("admin-workflows", "/admin/workflows", "operator"),
+        Shown("admin-workflows-waiting", "/admin/workflows?state=waiting", "operator"),
+        Shown("admin-alerts", "/admin/alerts", "operator"),
+        Shown("admin-alerts-closed", "/admin/alerts?closed=true", "operator"),
+        Shown("admin-audit", "/admin/audit", "operator"),
+        Shown("admin-audit-wrong", "/admin/audit?who=nobody@example.com", "operator", status=400),
+        Shown("admin-check", "/admin/check", "operator"),
+        Shown("view", "/dashboard", "viewer"),
+        Shown("view-refused", f"{live}/chat", "viewer", status=409),
     ]
 
 
@@ -175,68 +200,3 @@ def serving(ctx: Context) -> Iterator[None]:
     server.should_exit = True
     thread.join(30)
     assert not thread.is_alive()
-
-
-def _person(ctx: Context, house: House, role: str, email: str) -> Owner:
-    with ctx.db.tx() as db:
-        owner = signup.find_owner(db, email) or signup.register(db, email, ctx.clock.now())
-    house.visits[role] = Visit(ctx)
-    house.visits[role].sign_in(owner)
-    return owner
-
-
-def _paid(ctx: Context, visit: Visit, name: str, **fields: str) -> str:
-    instance_id = draft(visit, assistant_name=name, **fields)
-    with ctx.db.read() as db:
-        found = checkouts.of_instance(db, instance_id)
-    assert found is not None
-    pay(ctx, str(found.url))
-    with ctx.db.read() as db:
-        assert db.scalars(select(Instance.state).where(Instance.id == instance_id)).one() == "provisioning"
-    return instance_id
-
-
-def _use(ctx: Context, owner: Owner, instance_id: str) -> None:
-    """Three weeks of calls, many of a person's and some automatic."""
-    now = ctx.clock.now()
-    with ctx.db.tx() as db:
-        for number in range(80):
-            at = now - timedelta(hours=6 * number, minutes=number)
-            db.add(
-                UsageRow(
-                    id=new_id("use"),
-                    instance_id=instance_id,
-                    account_id=owner.account.id,
-                    plan_mode="metered",
-                    model="claude-opus-5-2" if number % 4 == 0 else "claude-sonnet-5-5",
-                    upstream="anthropic",
-                    dialect="anthropic-messages",
-                    price_id="p",
-                    markup_percent=150,
-                    state="closed",
-                    source="person" if number % 3 else "automatic",
-                    input_tokens=1200 + number * 37,
-                    output_tokens=340 + number,
-                    cache_read_tokens=9000,
-                    price_micros=12_345 + number * 977 % 40_000,
-                    started_at=at,
-                    ended_at=at,
-                    expires_at=at,
-                )
-            )
-
-
-def _send_wrong_sign_up(page: Page) -> None:
-    page.get_by_label("Your email").fill("nobody")
-    page.locator("main form button[type=submit]").last.click()
-    page.get_by_role("alert").first.wait_for()
-
-
-def _ask_for_link(page: Page) -> None:
-    page.get_by_label("Your email").fill("alice@example.com")
-    page.get_by_role("button", name=re.compile("link", re.I)).click()
-    page.wait_for_load_state()
-
-
-def _open_menu(page: Page) -> None:
-    page.locator("[data-menu] > summary").click()

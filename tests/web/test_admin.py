@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
 
 from clawhaven.accounts import operators
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts
-from clawhaven.billing.models import Receipt
+from clawhaven.billing import checkouts, coupons
+from clawhaven.billing.models import CreditGrant, Receipt
 from clawhaven.context import Context
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
 from clawhaven.ledger import account_of, balance
-from clawhaven.ports.payments import VendorPayment
+from clawhaven.ports.payments import FeeRate, VendorPayment
+from clawhaven.providers.payments.sandbox import Sandbox
+from clawhaven.workflows import engine
 from tests.web.conftest import Visit, draft, token_in
 
 PAGES = ["", "/accounts", "/accounts/acc_x", "/reconcile", "/margin", "/coupons"]
@@ -69,8 +75,28 @@ def test_the_business_and_its_customers(boss: Visit, mine: Visit, owner: Owner) 
     assert "alice@example.com" not in boss.get("/admin/accounts?search=nobody").text
     assert boss.get("/admin/accounts?cursor=x").status_code == 400
     page = boss.get(f"/admin/accounts/{owner.account.id}").text
-    assert ">pending<" in page, "operators read the state's own name"
+    assert ">Waiting for payment<" in page, "operators read the customer's words"
     assert boss.get("/admin/accounts/acc_nobody").status_code == 404
+
+
+def test_an_assistants_key_is_replaced(
+    boss: Visit, mine: Visit, stranger: Visit, ctx: Context, owner: Owner, live: str
+) -> None:
+    account = f"/admin/accounts/{owner.account.id}"
+    path = f"{account}/instances/{live}/replace-key"
+    assert "Replace its pass" in boss.get(account).text
+    assert boss.post(f"/admin/accounts/acc_x/instances/{live}/replace-key", account).status_code == 404
+    assert mine.post(path, "/dashboard").status_code == stranger.post(path, "/dashboard").status_code == 404
+    answer = boss.post(path, account)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{account}?done=key-replacing")
+    assert "A new pass is being made." in boss.get(answer.headers["location"]).text
+    with ctx.db.tx() as db:
+        who, subject = db.execute(
+            sa.text("SELECT actor, subject FROM audit_log WHERE action = 'instance.replace_key'")
+        ).one()
+        assert (who.startswith("user:"), subject) == (True, live)
+        db.get_one(Instance, live).state = State.FAILED
+    assert "Replace its pass" not in boss.get(account).text
 
 
 def test_credit_is_booked_once_however_often_the_button_is_pressed(boss: Visit, ctx: Context, owner: Owner) -> None:
@@ -131,8 +157,8 @@ def test_a_refund_of_this_customers_payment(boss: Visit, mine: Visit, ctx: Conte
     rest = boss.post(f"{path}/receipts/{receipt_id}/refund", path, key="r3", amount="", reason="The rest")
     assert rest.status_code == 303
     page = boss.get(path).text
-    assert "$9.00: asked" in page
-    assert "$20.00: asked" in page
+    assert "$9.00: under way" in page
+    assert "$20.00: under way" in page
     other = "/admin/accounts/acc_other"
     assert boss.post(f"{other}/receipts/{receipt_id}/refund", path, key="r4", reason="Not theirs").status_code == 404
 
@@ -150,17 +176,30 @@ def test_what_a_bank_has_taken_is_not_given_back(boss: Visit, mine: Visit, ctx: 
 
 
 def test_differences_are_shown_and_repaired(boss: Visit, mine: Visit, ctx: Context) -> None:
-    assert "Everything agrees" in boss.get("/admin/reconcile").text
+    assert "Not compared yet" in boss.get("/admin/reconcile").text
     draft(mine)
     with ctx.db.tx() as db:
         reference = db.scalar(sa.text("SELECT reference FROM checkout"))
     ctx.payments["sandbox"].complete(reference, "paid")  # type: ignore[attr-defined]
     ctx.clock.advance(timedelta(hours=1))
-    page = boss.get("/admin/reconcile").text
+    page = compared(boss, ctx)
     assert "Repair what is safe" in page
-    done = boss.post("/admin/reconcile")
-    assert "the vendor is asked, and what it says is settled" in done.text
-    assert "Repair what is safe" not in done.text
+    done = compared(boss, ctx, repair="yes")
+    assert "the vendor is asked, and what it says is settled" in done
+    assert "Repair what is safe" not in done
+
+
+def compared(boss: Visit, ctx: Context, **fields: str) -> str:
+    """Press the button, see that it is under way, let it be done; the page with its result."""
+    assert boss.post("/admin/reconcile", **fields).headers["location"] == "/admin/reconcile"
+    waiting = boss.get("/admin/reconcile").text
+    assert ("looks are done" in waiting, "Compare now" in waiting) == (True, False)
+    with engine.running(ctx):
+        deadline = time.monotonic() + 60
+        while "looks are done" in (page := boss.get("/admin/reconcile").text):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    return page
 
 
 def test_the_margin_of_a_month(boss: Visit, ctx: Context) -> None:
@@ -169,6 +208,18 @@ def test_the_margin_of_a_month(boss: Visit, ctx: Context) -> None:
     assert "month=2026-02" in page
     assert boss.get("/admin/margin?month=x").status_code == 400
     assert f"Margin in {ctx.clock.now():%Y-%m}" in boss.get("/admin/margin").text
+
+
+def test_estimated_fees_are_called_so(
+    boss: Visit, mine: Visit, ctx: Context, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft(mine)
+    paid(ctx, owner)
+    assert "does not tell its fees" in boss.get("/admin/margin").text
+    monkeypatch.setattr(Sandbox, "fee_rate", FeeRate(Decimal(4), 0))
+    page = boss.get("/admin/margin").text
+    assert "$1.16 of the fees are estimated" in page
+    assert "does not tell its fees" not in page
 
 
 def test_coupons_are_made_and_disabled(boss: Visit) -> None:
@@ -189,3 +240,25 @@ def test_coupons_are_made_and_disabled(boss: Visit) -> None:
         assert 'value="5"' in answer.text or "value" in wrong
     assert boss.post(f"{path}/HALF/disable", path).status_code == 303
     assert "disabled" in boss.get(path).text
+
+
+def test_credit_and_coupons_may_have_a_last_day(boss: Visit, ctx: Context, owner: Owner) -> None:
+    path = f"/admin/accounts/{owner.account.id}"
+    now = ctx.clock.now()
+    last = f"{now + timedelta(days=9):%Y-%m-%d}"
+    ends = (now + timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
+    given = {"reason": "An outage", "amount": "5"}
+    assert boss.post(f"{path}/credits", path, key="a1", expires_at=last, **given).status_code == 303
+    coupon = {"code": "five", "kind": "credit", "value": "5", "months": "0"}
+    assert boss.post("/admin/coupons", key="c1", expires_at=last, **coupon).status_code == 303
+    with ctx.db.read() as db:
+        assert db.scalars(sa.select(CreditGrant.expires_at)).all() == [ends]
+        assert coupons.get(db, "five").expires_at == ends
+    for wrong in ("2020-01-01", "tomorrow", "9999-12-31"):
+        for page, target, form in ((path, f"{path}/credits", given), ("/admin/coupons", "/admin/coupons", coupon)):
+            refused = boss.post(target, page, key="a2", expires_at=wrong, **{**form, "code": "six"})
+            assert (refused.status_code, 'id="expires_at-error"' in refused.text) == (400, True), (wrong, page)
+    out = boss.post(f"{path}/credits", path, key="a3", amount="-1", reason="Taken back", expires_at=last)
+    assert (out.status_code, "has no end" in out.text) == (400, True)
+    with ctx.db.read() as db:
+        assert balance(db, str(account_of(db, "wallet", owner.account.id))).balance_micros == 5_000_000

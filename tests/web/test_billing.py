@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from clawhaven.accounts import operators
 from clawhaven.accounts.signup import Owner
-from clawhaven.billing import checkouts, coupons, subscriptions
+from clawhaven.billing import checkouts, coupons, customers, subscriptions
 from clawhaven.billing.models import Subscription
 from clawhaven.context import Context
 from clawhaven.instances.models import Instance
+from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.workflows import plan as agreements
 from clawhaven.workflows import settlement
 from tests.fakes.world import FolderRuntime
-from tests.web.conftest import DRAFT, Visit, run_it
+from tests.web.conftest import Visit, order, run_it
+from tests.workflows.test_plan import ByMail
 
 
 def settle(ctx: Context, checkout_id: str) -> None:
@@ -42,14 +46,14 @@ def pay(ctx: Context, url: str) -> str:
 @pytest.fixture
 def paying(ctx: Context, mine: Visit) -> Visit:
     """The customer with one paid assistant."""
-    pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
+    pay(ctx, order(mine).headers["location"])
     return mine
 
 
 @pytest.fixture
 def live_and_paid(ctx: Context, world: FolderRuntime, mine: Visit) -> str:
     """The id of the customer's assistant, paid at the vendor and running."""
-    pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
+    pay(ctx, order(mine).headers["location"])
     with ctx.db.read() as db:
         instance_id = db.scalars(select(Instance)).one().id
     run_it(ctx, world, instance_id)
@@ -86,6 +90,23 @@ def test_a_plan_is_cancelled_kept_and_changed(ctx: Context, paying: Visit, owner
     refused = paying.post(f"{base}/plan", "/billing", plan="nonsense")
     assert refused.status_code == 400
     assert 'role="alert"' in refused.text
+
+
+def test_an_operator_s_look_holds_no_links_of_the_vendor_s(ctx: Context, paying: Visit, owner: Owner) -> None:
+    subscription = agreement(ctx, owner)
+    ctx.payments["sandbox"].fail_renewal(subscription.reference)  # type: ignore[attr-defined]
+    settle(ctx, subscription.checkout_id)
+    with ctx.db.tx() as db:
+        boss = operators.appoint(db, "boss@example.com", ctx.clock.now())
+    looking = Visit(ctx)
+    looking.sign_in(boss)
+    looking.post(f"/admin/accounts/{owner.account.id}/view", f"/admin/accounts/{owner.account.id}")
+    for visitor, is_shown in ((paying, True), (looking, False)):
+        html = visitor.get("/billing").text
+        (table,) = re.findall(r"<table.*?</table>", html, re.DOTALL)
+        assert ('rel="noreferrer"' in table) is is_shown
+        assert ("Pay what is owed" in html) is is_shown
+        assert ('rel="noreferrer"' in html) is is_shown
 
 
 def test_a_form_of_another_site_changes_nothing(ctx: Context, paying: Visit, owner: Owner) -> None:
@@ -173,7 +194,7 @@ def test_a_returned_payment_is_not_called_active(ctx: Context, mine: Visit, live
 def test_a_running_coupon_is_shown_with_its_end(ctx: Context, mine: Visit, months: int | None, told: str) -> None:
     with ctx.db.tx() as db:
         coupons.create(db, "HALF", "percent", 50, now=ctx.clock.now(), months=months)
-    pay(ctx, mine.post("/configure", **DRAFT, coupon="half").headers["location"])
+    pay(ctx, order(mine, coupon="half").headers["location"])
     html = mine.get("/billing").text
     assert "HALF: 50 %" in html
     assert told in html
@@ -195,3 +216,58 @@ def test_a_vendor_that_is_away_hides_nothing_else(ctx: Context, paying: Visit, m
     html = paying.get("/billing").text
     assert "cannot be reached" in html
     assert "Personal" in html
+
+
+def test_a_new_price_is_said_to_be_taken_only_when_it_is(
+    ctx: Context, paying: Visit, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = agreement(ctx, owner)
+    now = dataclasses.replace(ctx.plans.get("personal"), price_micros=39_000_000)
+    monkeypatch.setitem(ctx.plans._plans, "personal", now)
+    path = f"/billing/subscriptions/{subscription.id}/accept-price"
+    assert f'action="{path}"' in paying.get("/billing").text
+    with monkeypatch.context() as patched:
+        patched.setattr(Sandbox, "change_plan", lambda *_: None)  # it waits for its payment
+        waiting = paying.post(path, "/billing")
+    assert (waiting.status_code, "has to be paid first" in waiting.text) == (402, True)
+    assert agreement(ctx, owner).amount_micros == 29_000_000
+    vendor: Any = ctx.payments["sandbox"]
+    with ctx.db.read() as db:
+        customer = customers.find(db, owner.account.id, "sandbox") or ""
+    vendor.use_card(customer, "declined")
+    declined = paying.post(path, "/billing")
+    assert (declined.status_code, "was declined" in declined.text) == (402, True)
+    vendor.use_card(customer, "works")
+    assert paying.post(path, "/billing").headers["location"] == "/billing?done=price-accepted"
+    assert agreement(ctx, owner).amount_micros == 39_000_000
+    assert f'action="{path}"' not in paying.get("/billing").text
+
+
+def test_nobody_who_owes_is_offered_a_new_price(
+    ctx: Context, paying: Visit, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = agreement(ctx, owner)
+    now = dataclasses.replace(ctx.plans.get("personal"), price_micros=39_000_000)
+    monkeypatch.setitem(ctx.plans._plans, "personal", now)
+    ctx.payments["sandbox"].fail_renewal(subscription.reference)  # type: ignore[attr-defined]
+    settle(ctx, subscription.checkout_id)
+    page = paying.get("/billing").text
+    assert "This plan now costs" in page
+    assert "accept-price" not in page
+    assert paying.post(f"/billing/subscriptions/{subscription.id}/accept-price", "/billing").status_code == 409
+
+
+def test_each_vendor_that_knows_the_customer_has_its_button(ctx: Context, paying: Visit, owner: Owner) -> None:
+    assert paying.get("/billing").text.count('action="/billing/portal"') == 1
+    vendors: Any = {"bymail": ByMail(), "sandbox": ctx.payments["sandbox"]}
+    visit = Visit(dataclasses.replace(ctx, payments=vendors))
+    visit.sign_in(owner)
+    assert visit.get("/billing").text.count('action="/billing/portal"') == 1, "the other one does not know them"
+    with ctx.db.tx() as db:
+        customers.remember(db, owner.account.id, "bymail", "cust_1", ctx.clock.now())
+    page = visit.get("/billing").text
+    for words in ("Manage at Bymail", "Manage at Sandbox", "at Sandbox</span>"):
+        assert words in page, words
+    theirs = visit.post("/billing/portal", "/billing", provider="bymail")
+    assert theirs.headers["location"] == "https://bymail.example/cust_1"
+    assert "/sandbox/" in visit.post("/billing/portal", "/billing", provider="sandbox").headers["location"]

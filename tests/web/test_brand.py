@@ -104,3 +104,6 @@ def test_a_logo_is_a_picture(tmp_path: Path) -> None:
     (tmp_path / "logo.txt").write_text("x")
     with pytest.raises(ValidationError, match="a logo ends in"):
         Settings.model_validate({"brand_logo": tmp_path / "logo.txt"})
+    (tmp_path / "card.svg").write_text("<svg/>")
+    with pytest.raises(ValidationError, match="picture for links ends in"):
+        Settings.model_validate({"brand_card": tmp_path / "card.svg"})

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, expect
 
 from clawhaven.context import Context
 from tests.fakes.world import FolderRuntime
 from tests.live.telegram_methods import Bot
+from tests.web import walking
 from tests.web.browser import LOOKS, Watcher, check, open_chromium
 from tests.web.conftest import TOKEN
 
@@ -24,27 +25,11 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-def sign_up_by_hand(page: Page, base: str, email: str) -> str:
-    """From the landing page to the payment page; returns the instance's id once it is paid."""
-    page.goto(base)
-    page.get_by_label("Your email").fill(email)
-    page.get_by_role("button", name="Get my assistant").click()
-    assert page.get_by_label("Your email").input_value() == email
-    page.get_by_label("Name of the assistant").fill("Ada")
-    page.get_by_label("What should it do for you?").fill("Help me plan <b>my</b> week.")
-    page.get_by_label("Telegram: bot token").fill(TOKEN)
-    page.get_by_role("button", name="Continue to payment").click()
-    page.wait_for_url("**/sandbox/checkout/*")
-    page.get_by_role("button", name="Pay $29").click()
-    page.wait_for_url(re.compile("/(deploying|ready)/"))
-    return page.url.rsplit("/", 1)[1].partition("?")[0]
-
-
 def test_chat_grows_and_stays_text(served: Context, world: FolderRuntime, bot: Bot, chromium: Browser) -> None:
     context = chromium.new_context(**LOOKS[0][1])
     watcher = Watcher(context)
     page = context.new_page()
-    instance_id = sign_up_by_hand(page, served.settings.base_url, "bob@example.com")
+    instance_id = walking.sign_up(page, served.settings.base_url, "bob@example.com", TOKEN)
     page.wait_for_url("**/ready/*", timeout=60_000)
     page.get_by_role("link", name="Say hello in the browser").click()
     box = page.get_by_label("Your message")
@@ -52,7 +37,7 @@ def test_chat_grows_and_stays_text(served: Context, world: FolderRuntime, bot: B
         box.fill(words)
         box.press("Enter")
         page.get_by_text(f"You said: {words}", exact=True).wait_for()
-        page.wait_for_function("!document.querySelector('#say button').disabled")
+        expect(page.locator("#say button")).to_be_enabled()
     assert page.locator(".talk img").count() == 0
     assert page.locator(".turn").count() == 4
     (world.root / instance_id / "RUNNING").unlink()
@@ -62,18 +47,6 @@ def test_chat_grows_and_stays_text(served: Context, world: FolderRuntime, bot: B
     page.get_by_text("The assistant is restarting.").wait_for()
     assert box.input_value() == "are you there?"
     check(page, watcher)
-    context.close()
-
-
-def test_the_whole_way_without_javascript(served: Context, bot: Bot, chromium: Browser) -> None:
-    context = chromium.new_context(**LOOKS[0][1], java_script_enabled=False)
-    page = context.new_page()
-    sign_up_by_hand(page, served.settings.base_url, "carol@example.com")
-    page.wait_for_url("**/ready/*", timeout=60_000)  # the page refreshes itself
-    page.get_by_role("link", name="Say hello in the browser").click()
-    page.get_by_label("Your message").fill("hello")
-    page.get_by_role("button", name="Send").click()
-    page.get_by_text("You said: hello").wait_for()
     context.close()
 
 
@@ -87,9 +60,15 @@ def test_keyboard_alone_signs_up(served: Context, bot: Bot, chromium: Browser) -
     page.keyboard.press("Tab")
     page.keyboard.type("dora@example.com")
     page.keyboard.press("Enter")
+    page.get_by_label("Your email").focus()
+    page.keyboard.press("Enter")
     page.get_by_label("Name of the assistant").focus()
     page.keyboard.type("Ada")
     page.keyboard.press("Enter")
+    for step in ("model", "channel", "skills", "review"):
+        page.wait_for_url(f"**/configure/{step}")
+        page.get_by_role("button", name=re.compile("Continue|Skip")).focus()
+        page.keyboard.press("Enter")
     page.wait_for_url("**/sandbox/checkout/*")
     page.get_by_role("button", name="Pay").focus()
     page.keyboard.press("Enter")
@@ -131,4 +110,23 @@ def test_what_needs_scripts_works_with_them(served: Context, chromium: Browser) 
     page.keyboard.press("Escape")
     assert not page.get_by_role("dialog").is_visible()
     check(page, watcher)
+    context.close()
+
+
+def test_a_failure_never_takes_the_place_of_a_part_of_the_page(served: Context, bot: Bot, chromium: Browser) -> None:
+    context = chromium.new_context(**LOOKS[0][1])
+    page = context.new_page()
+    walking.sign_up(page, served.settings.base_url, "eve@example.com", TOKEN)
+    page.goto(f"{served.settings.base_url}/usage")
+    page.route("**/usage/live", lambda route: route.fulfill(status=500, body="<h1>Something broke</h1>"))
+    toast = page.locator(".toast")
+    expect(toast).to_have_text("That did not work. Please try again.", timeout=15_000)
+    page.unroute("**/usage/live")
+    with page.expect_response("**/usage/live", timeout=15_000) as answered:  # it goes on asking
+        pass
+    assert answered.value.status == 200
+    context.clear_cookies()
+    expect(toast).to_have_text("You are signed out. Please sign in again.", timeout=15_000)
+    assert page.locator("h1").all_inner_texts() == [page.locator("#content h1").inner_text()]
+    expect(page.locator("#live .figure")).to_have_count(3)
     context.close()

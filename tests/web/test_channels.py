@@ -12,6 +12,7 @@ from clawhaven.billing.plans import Catalogue
 from clawhaven.context import Context
 from clawhaven.instances import connections, operations
 from clawhaven.instances.models import Connection
+from tests.fakes.world import FolderRuntime
 from tests.live.telegram_methods import Bot
 from tests.live.telegram_server import TelegramServer
 from tests.web.conftest import TOKEN, Visit
@@ -99,3 +100,22 @@ def test_a_plan_that_names_its_channels_has_no_others(
     assert "has these channels: whatsapp" in page.text
     with ctx.db.read() as db:
         assert db.scalars(select(Connection)).all() == []
+
+
+def test_a_channel_is_tried_at_both_ends(
+    mine: Visit, ctx: Context, live: str, bot: Bot, telegram: TelegramServer, world: FolderRuntime
+) -> None:
+    path = f"/instances/{live}/channels"
+    assert mine.post(f"{path}/telegram/test", page=path).status_code == 404
+    connect(mine, live)
+    page = mine.post(f"{path}/telegram/test", page=path).text
+    assert "The network knows the bot." in page
+    assert "It waits for you" in page
+    with ctx.db.tx() as db:
+        connections.claim(db, connected(ctx).id, "7", "alice_t", ctx.clock.now())
+    assert "The assistant is there and answers." in mine.post(f"{path}/telegram/test", page=path).text
+    (world.root / live / "RUNNING").unlink()
+    telegram.revoke(bot)
+    page = mine.post(f"{path}/telegram/test", page=path).text
+    assert "does not accept the bot&#39;s token any more" in page
+    assert "does not answer at the moment" in page

@@ -13,7 +13,10 @@ import pytest
 from clawhaven import wiring
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
+from clawhaven.instances.models import Instance
+from clawhaven.instances.states import State
 from clawhaven.ports.gateway import ChatEvent, GatewayAddress
+from clawhaven.web import deps, streams
 from clawhaven.workflows.chat import MAX_MESSAGE
 from tests.fakes.world import FolderGateway, FolderRuntime
 from tests.web.conftest import Visit, draft, token_in
@@ -60,6 +63,27 @@ def test_a_sleeping_assistant_says_so_and_keeps_the_words(mine: Visit, live: str
     assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
 
 
+def test_what_was_said_before_can_be_read_again(mine: Visit, stranger: Visit, live: str, world: FolderRuntime) -> None:
+    path = f"/instances/{live}/chat"
+    assert mine.get(f"{path}/earlier").json() == {"turns": []}
+    mine.post(path, message="<b>hello</b>")
+    turns = mine.get(f"{path}/earlier").json()["turns"]
+    assert [(turn["is_owner"], turn["text"]) for turn in turns] == [
+        (True, "<b>hello</b>"),
+        (False, "You said: <b>hello</b>"),
+    ]
+    assert all(turn["at"] and turn["when"].endswith("UTC") for turn in turns)
+    page = mine.get(f"{path}?earlier=1").text
+    assert "You said: &lt;b&gt;hello&lt;/b&gt;" in page
+    assert "?earlier=1" not in page
+    assert f'data-url="{path}/earlier"' in mine.get(path).text
+    assert stranger.get(f"{path}/earlier").status_code == 404
+    (world.root / live / "RUNNING").unlink()
+    assert mine.get(f"{path}/earlier").status_code == 503
+    away = mine.get(f"{path}?earlier=1")
+    assert (away.status_code, "The assistant is restarting" in away.text) == (503, True)
+
+
 def test_too_much_or_nothing_is_refused(mine: Visit, live: str) -> None:
     for message in ("", "x" * (MAX_MESSAGE + 1)):
         assert mine.post(f"/instances/{live}/chat", message=message).status_code == 400
@@ -71,6 +95,19 @@ def test_one_that_is_not_live_has_no_form(mine: Visit, ctx: Context) -> None:
     assert "can talk once it is live" in page
     assert "<textarea" not in page
     assert mine.post(f"/instances/{instance_id}/chat", page="/dashboard", message="hi").status_code == 409
+
+
+@pytest.mark.parametrize("state", ["deleted", "leaving"])
+def test_one_that_is_deleted_promises_no_talk(mine: Visit, ctx: Context, live: str, state: str) -> None:
+    with ctx.db.tx() as db:
+        instance = db.get_one(Instance, live)
+        instance.deletion_asked_at = ctx.clock.now()
+        if state == "deleted":
+            instance.state = State.DELETED
+    page = mine.get(f"/instances/{live}/chat").text
+    assert "Ada is deleted, and its conversations with it." in page
+    assert "once it is live" not in page
+    assert "<textarea" not in page
 
 
 class HeldGateway(FolderGateway):
@@ -86,6 +123,24 @@ class HeldGateway(FolderGateway):
         self.asked.release()
         assert self.go.wait(60)
         yield from super().chat(address, session, message, idempotency_key)
+
+
+def test_who_is_signed_out_hears_no_more_though_the_assistant_is_silent(
+    ctx: Context, world: FolderRuntime, owner: Owner, live: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "RIGHT_SECONDS", 0.01)
+    held = HeldGateway(world)
+    mine = Visit(dataclasses.replace(ctx, gateway=wiring.Guarded(held)))
+    mine.sign_in(owner)
+    path = f"/instances/{live}/chat"
+    fields = {"csrf": token_in(mine.get(path).text), "message": "a long story"}
+    monkeypatch.setattr(deps, "may_still_look", lambda _request: not held.asked.acquire(blocking=False))
+    try:
+        answer = mine.http.post(path, data=fields, headers=ACCEPT)
+    finally:
+        held.go.set()
+    assert answer.status_code == 200
+    assert "event:" not in answer.text
 
 
 @pytest.mark.parametrize("headers", [{}, ACCEPT], ids=["form", "stream"])

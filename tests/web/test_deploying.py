@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from clawhaven.accounts.signup import Owner
+from clawhaven.billing import checkouts
+from clawhaven.billing.models import Refund
 from clawhaven.context import Context
 from clawhaven.instances import operations, states
 from clawhaven.instances.models import Instance
 from clawhaven.web import progress, words
 from tests.fakes.world import FolderRuntime
 from tests.live.telegram_methods import Bot
-from tests.web.conftest import TOKEN, Visit, bring_to_life, draft, state_of, subscribe
+from tests.web.conftest import TOKEN, Visit, bring_to_life, draft, state_of, subscribe, token_in
+from tests.web.test_billing import pay
 
 
 def test_waiting_for_payment_shows_all_steps_and_the_owner_can_pay(mine: Visit, visit: Visit) -> None:
@@ -71,6 +77,65 @@ def test_a_failure_shows_its_reason_and_only_the_owner_tries_again(
     assert state_of(ctx, instance_id) == "provisioning"
 
 
+def fail(ctx: Context, instance_id: str) -> None:
+    with ctx.db.tx() as db:
+        states.fail(db, instance_id, ctx.clock.now(), "not_ready", "It was too slow.")
+
+
+def test_giving_up_after_a_failure_returns_the_money(mine: Visit, visit: Visit, stranger: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    path = f"/deploying/{instance_id}"
+    with ctx.db.read() as db:
+        checkout = checkouts.of_instance(db, instance_id)
+    assert checkout is not None
+    pay(ctx, str(checkout.url))
+    fail(ctx, instance_id)
+    page = mine.get(path).text
+    assert "Give up and get $29.00 back" in page
+    assert "/give-up" not in visit.get(path).text
+    assert stranger.post(f"{path}/give-up", page="/configure").status_code == 404
+    assert mine.post(f"{path}/give-up", page=path).headers["location"] == path
+    after = mine.get(path).text
+    assert "This order was given up" in after
+    assert "$29.00 goes back the way it came." in after
+    assert "Try again" not in after
+    assert "$29.00" not in visit.get(path).text
+    assert mine.http.post(f"{path}/give-up", data={"csrf": token_in(mine.get("/configure").text)}).status_code == 409
+    with ctx.db.read() as db:
+        assert [row.amount_micros for row in db.scalars(select(Refund))] == [29_000_000]
+
+
+def test_where_money_cannot_go_back_by_itself_a_letter_is_begun(mine: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    with ctx.db.tx() as db:
+        states.begin_provisioning(db, instance_id, ctx.clock.now())
+    fail(ctx, instance_id)
+    page = mine.get(f"/deploying/{instance_id}").text
+    assert f'href="mailto:{ctx.settings.support_address}?subject=' in page
+    assert instance_id in page.split("mailto:")[1]
+
+
+def test_the_time_so_far_and_what_comes_next_are_told(mine: Visit, visit: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    path = f"/deploying/{instance_id}"
+    assert "<p data-clock hidden>" in mine.get(path).text
+    with ctx.db.tx() as db:
+        states.begin_provisioning(db, instance_id, ctx.clock.now())
+        operation = operations.open_operation(db, instance_id, "provision", ctx.clock.now(), done=["payment_confirmed"])
+    assert visit.get(f"{path}/progress").json()["coming"] == "It is its turn in a moment."
+    with ctx.db.tx() as db:
+        operations.begin_step(db, operation.id, "reserve_place", ctx.clock.now())
+    ctx.clock.advance(timedelta(seconds=72))
+    page = visit.get(path).text
+    told = re.search(r'<span data-seconds="(\d+)">1:(\d\d)</span>', page)
+    assert told is not None
+    assert int(told[1]) == 60 + int(told[2]) >= 72
+    assert "Next: Its settings written and checked" in page
+    view = visit.get(f"{path}/progress").json()
+    assert (view["state"], view["is_timed"], view["is_over"]) == ("provisioning", True, False)
+    assert [step["state"] for step in view["steps"]][:3] == ["done", "running", "waiting"]
+
+
 def test_ready_shows_chat_link_claim_link_and_code(mine: Visit, ctx: Context, world: FolderRuntime, bot: Bot) -> None:
     instance_id = draft(mine, telegram_bot_token=TOKEN)
     early = mine.get(f"/ready/{instance_id}")
@@ -88,7 +153,10 @@ def test_ready_is_the_owners(stranger: Visit, visit: Visit, live: str) -> None:
     assert visit.get(f"/ready/{live}").headers["location"] == f"/sign-in?next=/ready/{live}"
 
 
-@pytest.mark.parametrize("path", ["/deploying/ins_unknown", "/deploying/ins_unknown/events", "/deploying/%00"])
+@pytest.mark.parametrize(
+    "path",
+    ["/deploying/ins_unknown", "/deploying/ins_unknown/events", "/deploying/ins_unknown/progress", "/deploying/%00"],
+)
 def test_a_guess_finds_nothing(visit: Visit, path: str) -> None:
     assert visit.get(path).status_code == 404
 
@@ -99,6 +167,22 @@ def test_a_cancelled_draft_says_so(mine: Visit, ctx: Context) -> None:
         db.get_one(Instance, instance_id).deletion_asked_at = ctx.clock.now()
     page = mine.get(f"/deploying/{instance_id}").text
     assert "This order was cancelled" in page
+    assert "Nothing was charged" in page
+    assert "data-steps" not in page, "nothing of it is still to come"
+
+
+def test_a_paid_order_that_is_deleted_while_it_is_built_says_nothing_of_money(mine: Visit, ctx: Context) -> None:
+    instance_id = draft(mine)
+    with ctx.db.tx() as db:
+        db.get_one(Instance, instance_id).paid_at = ctx.clock.now()
+        db.get_one(Instance, instance_id).deletion_asked_at = ctx.clock.now()
+    for state in ("pending", "provisioning"):
+        page = mine.get(f"/deploying/{instance_id}").text
+        assert "This order was cancelled" in page, state
+        assert "It is being deleted with everything it kept." in page
+        assert "Nothing was charged" not in page
+        with ctx.db.tx() as db:
+            states.begin_provisioning(db, instance_id, ctx.clock.now())
 
 
 def test_who_comes_back_watches_it_start(mine: Visit, ctx: Context, live: str) -> None:

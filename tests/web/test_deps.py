@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from fastapi import Request
 
+from clawhaven.accounts import operators, sessions
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
 from clawhaven.core.settings import Settings
@@ -63,6 +64,20 @@ def test_our_own_origin_may_post(mine: Visit, ctx: Context) -> None:
     assert mine.http.post("/sign-out", data=data, headers={"origin": ctx.settings.base_url}).status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("page", "field"), [("/settings", "email"), ("/settings/keys", "name"), ("/settings/data", "confirm")]
+)
+def test_a_nul_character_is_refused_with_a_sentence(mine: Visit, page: str, field: str) -> None:
+    action = {"/settings": "/settings/email", "/settings/data": "/settings/delete"}.get(page, page)
+    form = {"csrf": token_in(mine.get(page).text), "may": "read", "key": "frm_1", field: "a\0b@example.com"}
+    answer = mine.http.post(action, data=form)
+    assert (answer.status_code, "invisible character" in answer.text) == (400, True)
+
+
+def test_a_nul_character_is_refused_from_strangers(visit: Visit) -> None:
+    assert visit.post("/sign-in", email="a\0b@example.com").status_code == 400
+
+
 def test_a_token_is_its_visitors_own(visit: Visit, mine: Visit, stranger: Visit, ctx: Context, owner: Owner) -> None:
     others = token_in(stranger.get("/dashboard").text)
     assert mine.http.post("/sign-out", data={"csrf": others}).status_code == 403
@@ -89,3 +104,32 @@ def test_a_token_is_its_visitors_own(visit: Visit, mine: Visit, stranger: Visit,
 )
 def test_local_paths(path: str, is_local: bool) -> None:
     assert deps.is_local(path) is is_local
+
+
+def test_whose_session_or_view_has_ended_may_not_look_any_more(ctx: Context, visit: Visit, owner: Owner) -> None:
+    boss = Visit(ctx)
+    with ctx.db.tx() as db:
+        operator = operators.appoint(db, "boss@example.com", ctx.clock.now())
+    boss.sign_in(operator)
+    visit.sign_in(owner)
+    boss.post(f"/admin/accounts/{owner.account.id}/view", f"/admin/accounts/{owner.account.id}")
+    own, viewed = (request_of(ctx, one) for one in (visit, boss))
+    assert viewed.state.visitor.view is not None
+    assert deps.may_still_look(own)
+    assert deps.may_still_look(viewed)
+    boss.post("/admin/view/end", "/dashboard")
+    assert not deps.may_still_look(viewed)
+    with ctx.db.tx() as db:
+        sessions.close_all(db, owner.user.id)
+    assert not deps.may_still_look(own)
+
+
+def request_of(ctx: Context, visit: Visit) -> Request:
+    """A request for the dashboard that has been let in."""
+    app = type("App", (), {"state": type("State", (), {"ctx": ctx})})
+    cookies = "; ".join(f"{name}={value}" for name, value in visit.http.cookies.items())
+    headers = [(b"cookie", cookies.encode())]
+    about = {"type": "http", "method": "GET", "path": "/dashboard", "query_string": b"", "server": ("here", 80)}
+    request = Request({**about, "scheme": "http", "headers": headers, "app": app})
+    deps.visit(request)
+    return request

@@ -25,6 +25,7 @@ def test_every_answer_carries_the_headers(visit: Visit, path: str) -> None:
         "default-src 'none'",
         "script-src 'self';",
         "style-src 'self';",
+        "manifest-src 'self';",
         "frame-ancestors 'none'",
         "base-uri 'none'",
     ):
@@ -105,5 +106,6 @@ def test_a_long_body_is_refused(visit: Visit) -> None:
 
 def test_nothing_else_is_published(ctx: Context) -> None:
     client = TestClient(create_app(ctx))
-    for path in ("/docs", "/openapi.json", "/redoc", "/static/../app.py", "/static/"):
+    for path in ("/openapi.json", "/redoc", "/static/../app.py", "/static/"):
         assert client.get(path).status_code == 404
+    assert "swagger" not in client.get("/docs").text  # the help, not a framework's pages

@@ -78,13 +78,13 @@ def test_a_script_may_press_the_buttons(visit: Visit, ctx: Context, opened: Chec
     assert "This is paid" in visit.get(path).text
 
 
-def test_a_cancelled_payment_says_so(visit: Visit, opened: Checkout) -> None:
+def test_a_cancelled_payment_says_so(visit: Visit, ctx: Context, opened: Checkout) -> None:
     path = f"/sandbox/checkout/{opened.reference}"
     answer = visit.http.post(path, data={"outcome": "cancelled"})
     assert answer.headers["location"] == path
     page = visit.get(path).text
     assert "Nothing was charged" in page
-    assert f"/checkout/{opened.id}" in page
+    assert f'href="{ctx.settings.base_url}/deploying/{opened.instance_id}"' in page
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from clawhaven.metering.models import PlanMode, UsageHour
 from clawhaven.metering.spending import Spending, spending_of
 from clawhaven.metering.usage import hour_of
 from clawhaven.workflows import spending
-from tests.web.conftest import Visit
+from tests.web.conftest import Visit, draft
 
 DOLLAR = 1_000_000
 
@@ -86,14 +86,29 @@ def test_the_page_shows_the_day_and_lets_it_go_on(
 def test_a_limit_is_set_and_lifted(mine: Visit, stranger: Visit, ctx: Context, owner: Owner, live: str) -> None:
     pause(ctx, owner, live)
     path, usage = f"/instances/{live}/spend-limit", f"/instances/{live}/usage"
-    assert mine.post(path, usage, limit="2.50").status_code == 303
+    assert mine.post(path, usage, limit="2,50").headers["location"] == f"{usage}?done=limit-saved"
+    assert "This limit holds" in mine.get(f"{usage}?done=limit-saved").text
     assert day(ctx, live).limit_micros == 2_500_000
     assert 'value="2.50"' in mine.get(usage).text
-    assert mine.post(path, usage, limit="much").status_code == 400
-    assert mine.post(path, usage, limit="1.234").status_code == 400
+    for wrong in ("much", "1.234", "10001"):
+        refused = mine.post(path, usage, limit=wrong)
+        assert refused.status_code == 400
+        assert f'value="{wrong}"' in refused.text
+        assert 'id="limit-error"' in refused.text
+        assert "Last calls" in refused.text
+        assert day(ctx, live).limit_micros == 2_500_000
     assert stranger.post(path, "/dashboard", limit="").status_code == 404
     assert mine.post(path, usage, limit="").status_code == 303
     assert day(ctx, live).limit_micros is None
+
+
+def test_where_the_customer_s_own_key_pays_no_limit_is_promised(mine: Visit, ctx: Context, owner: Owner) -> None:
+    instance_id = draft(mine, plan="monthly")
+    pause(ctx, owner, instance_id)
+    page = mine.get(f"/instances/{instance_id}/usage").text
+    assert "The vendor of your own key bills" in page
+    assert "spend-limit" not in page
+    assert "midnight UTC" not in page
 
 
 def test_the_usage_page_shows_what_goes_on_now(

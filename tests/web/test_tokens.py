@@ -45,6 +45,8 @@ TEXT = [
     ("destructive-foreground", "destructive"),
     ("destructive-foreground", "destructive-hover"),
     ("code-foreground", "code"),
+    ("code-bad", "code"),
+    ("code-warn", "code"),
 ]
 EDGES = [("input", "card"), ("input", "background"), ("ring", "card"), ("ring", "background"), ("call", "background")]
 

@@ -11,14 +11,14 @@ import pytest
 from clawhaven.accounts.signup import Owner
 from clawhaven.billing import checkouts, coupons
 from clawhaven.context import Context
-from tests.web.conftest import DRAFT, Visit
+from tests.web.conftest import Visit, order
 from tests.web.test_billing import pay
 
 
 @pytest.fixture
 def paying(ctx: Context, mine: Visit) -> Visit:
     """The customer with one paid assistant."""
-    pay(ctx, mine.post("/configure", **DRAFT).headers["location"])
+    pay(ctx, order(mine).headers["location"])
     return mine
 
 
@@ -49,6 +49,12 @@ def test_a_wrong_amount_is_explained_and_kept(mine: Visit, wrong: str) -> None:
     assert answer.status_code == 400
     assert 'aria-invalid="true"' in answer.text
     assert f'value="{wrong}"' in answer.text
+
+
+def test_a_wrong_amount_is_explained_in_the_readers_language(mine: Visit) -> None:
+    mine.http.headers["accept-language"] = "de"
+    assert "Aufladen kannst du von 10,00\N{NO-BREAK SPACE}$ bis" in mine.post("/topup", chosen="2", amount="").text
+    assert "Aufladen kannst du nur ganze Cent." in mine.post("/topup", chosen="other", amount="10.001").text
 
 
 def test_the_automatic_topup_is_saved_checked_and_switched_off(ctx: Context, mine: Visit) -> None:

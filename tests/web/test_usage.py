@@ -6,10 +6,9 @@ import pytest
 
 from clawhaven.accounts.signup import Owner
 from clawhaven.context import Context
-from clawhaven.core.ids import new_id
-from clawhaven.metering.models import UsageRow
 from clawhaven.metering.usage import Line, Sum
 from clawhaven.web.usage import CALLS, draw
+from tests.fakes.usage import add_call
 from tests.web.conftest import Visit
 
 
@@ -18,25 +17,13 @@ def use(ctx: Context, owner: Owner, instance_id: str, count: int, **values: obje
     with ctx.db.tx() as db:
         for number in range(count):
             row = {
-                "id": new_id("use"),
-                "instance_id": instance_id,
-                "account_id": owner.account.id,
-                "plan_mode": "included",
-                "model": "sandbox-1",
-                "upstream": "sandbox",
-                "dialect": "anthropic-messages",
-                "price_id": "p",
-                "markup_percent": 150,
-                "state": "closed",
-                "source": "person",
                 "input_tokens": 1000 + number,
                 "output_tokens": 5,
                 "price_micros": 123,
                 "provider_cost_micros": 77_777,
-                "started_at": now,
-                "expires_at": now,
             }
-            db.add(UsageRow(**(row | values)))
+            row |= {"instance_id": instance_id, "account_id": owner.account.id, "plan_mode": "included"}
+            add_call(db, **(row | {"started_at": now} | values))
 
 
 @pytest.mark.parametrize("path", ["/usage", "/instances/{live}/usage"])

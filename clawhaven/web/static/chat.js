@@ -1,103 +1,45 @@
-// Answers as they grow. Everything from the assistant is inserted as text, never as HTML.
+// An assistant's chat: what was said before, and a key for each turn that makes a repeat harmless.
 "use strict";
 (() => {
+  const { element, open } = window.clawhaven.talk;
   const form = document.getElementById("say");
   const talk = document.getElementById("talk");
-  const box = form.elements.message;
-  const button = form.querySelector("button");
 
-  const element = (name, className, text) => {
-    const made = document.createElement(name);
-    made.className = className;
-    if (text) made.textContent = text;
-    return made;
+  const earlier = document.querySelector("#earlier a");
+  const showEarlier = async () => {
+    earlier.setAttribute("aria-busy", "true");
+    try {
+      const response = await fetch(earlier.dataset.url, { headers: { Accept: "application/json" } });
+      if (!response.ok) return;
+      const turns = (await response.json()).turns.map((line) => {
+        const turn = element("div", line.is_owner ? "turn mine" : "turn");
+        const who = element("p", "who", line.is_owner ? form.dataset.you : form.dataset.name);
+        if (line.at) {
+          const at = element("time", "said-at", line.when);
+          at.dateTime = line.at;
+          who.append(" ", at);
+        }
+        turn.append(who, element("p", "words", line.text));
+        return turn;
+      });
+      earlier.remove();
+      if (!turns.length) return;
+      if (talk.querySelector(".turn")) return; // somebody has begun to talk meanwhile
+      talk.querySelector("[data-empty]")?.remove();
+      talk.setAttribute("aria-live", "off"); // what is old is not read out
+      talk.prepend(...turns);
+      talk.scrollTop = talk.scrollHeight;
+      requestAnimationFrame(() => talk.setAttribute("aria-live", "polite"));
+    } catch {
+      // the link stays: it leads to the same, with the reason why not
+    } finally {
+      earlier.removeAttribute("aria-busy");
+    }
   };
-
-  const addTurn = (who, text, isMine) => {
-    const turn = element("div", isMine ? "turn mine" : "turn");
-    const words = element("p", "words", text);
-    turn.append(element("p", "who", who), words);
-    talk.append(turn);
-    talk.scrollTop = talk.scrollHeight;
-    return { turn, words };
-  };
-
-  const complain = (text) => {
-    const note = element("p", "error", text);
-    note.setAttribute("role", "alert");
-    talk.append(note);
-    talk.scrollTop = talk.scrollHeight;
-  };
+  if (earlier && !talk.querySelector(".turn")) showEarlier();
 
   const freshKey = () => [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-  async function* eventsOf(response) {
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      rest += value;
-      const blocks = rest.split("\n\n");
-      rest = blocks.pop();
-      for (const block of blocks) {
-        const lines = block.split("\n");
-        const kind = lines.find((line) => line.startsWith("event: "));
-        const data = lines.find((line) => line.startsWith("data: "));
-        if (kind && data) yield { kind: kind.slice(7), text: JSON.parse(data.slice(6)).text };
-      }
-    }
-  }
-
-  const send = async (message) => {
-    const body = new URLSearchParams(new FormData(form));
-    const answer = addTurn(form.dataset.name, "", false);
-    answer.turn.setAttribute("aria-busy", "true");
-    answer.turn.classList.add("waiting");
-    let ended = false;
-    try {
-      const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/event-stream" } });
-      if (!response.ok) {
-        const problem = await response.json();
-        throw new Error(problem.message);
-      }
-      for await (const event of eventsOf(response)) {
-        if (event.kind === "delta") answer.words.textContent += event.text;
-        if (event.kind === "final") { ended = true; if (event.text) answer.words.textContent = event.text; }
-        if (event.kind === "error") { ended = true; complain(event.text); }
-        if (event.kind === "usage" && event.text) answer.turn.append(element("p", "cost", event.text));
-        talk.scrollTop = talk.scrollHeight;
-      }
-      if (!ended) complain(form.dataset.cut);
-    } catch (error) {
-      complain(error instanceof TypeError || !error.message ? form.dataset.away : error.message);
-      if (!box.value) box.value = message;
-    }
-    answer.turn.removeAttribute("aria-busy");
-    answer.turn.classList.remove("waiting");
-    if (!answer.words.textContent) answer.turn.remove();
-  };
-
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const message = box.value.trim();
-    if (!message || button.disabled) return;
-    button.disabled = true;
-    talk.querySelector("[data-empty]")?.remove();
-    addTurn(form.dataset.you, message, true);
-    const sending = send(message);
-    box.value = "";
-    await sending;
-    form.elements.turn.value = freshKey();
-    button.disabled = false;
-    box.focus();
-  });
-
-  box.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    }
-  });
+  open(form, talk, { after: () => { form.elements.turn.value = freshKey(); } });
 })();

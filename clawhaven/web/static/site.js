@@ -3,7 +3,7 @@
 (() => {
   const root = document.documentElement;
 
-  const toast = (text) => {
+  const toast = (text, seconds = 6) => {
     let box = document.querySelector("[data-toasts]");
     if (!box) {
       box = document.createElement("div");
@@ -15,8 +15,25 @@
     note.className = "notice toast";
     note.textContent = text;
     box.append(note);
-    setTimeout(() => note.remove(), 6000);
+    if (seconds) setTimeout(() => note.remove(), seconds * 1000);
+    return note;
   };
+
+  // Where tabs are wider than a phone, the current one is in sight.
+  for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+    const row = tab.parentElement;
+    row.scrollLeft = tab.offsetLeft - row.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;
+  }
+
+  // Away from the network: say so once, until it is back.
+  let offline = null;
+  const sayOffline = () => {
+    offline?.remove();
+    offline = navigator.onLine ? null : toast(document.body.dataset.offline, 0);
+  };
+  addEventListener("offline", sayOffline);
+  addEventListener("online", sayOffline);
+  sayOffline();
 
   const copy = async (button) => {
     const source = button.parentElement.querySelector("[data-copy-source]");
@@ -45,12 +62,17 @@
     for (const other of document.querySelectorAll("[data-themes] button")) {
       other.setAttribute("aria-pressed", String(other.value === button.value));
     }
-    await fetch(form.action, { method: "POST", body, redirect: "manual" });
+    try {
+      await fetch(form.action, { method: "POST", body, redirect: "manual" });
+    } catch {
+      toast(document.body.dataset.unreached);
+    }
   };
 
   const count = (area) => {
     const shown = document.getElementById(area.dataset.counter);
     shown.textContent = `${area.value.length} / ${area.maxLength}`;
+    shown.toggleAttribute("data-over", area.value.length > area.maxLength);
     shown.hidden = false;
   };
 
@@ -91,6 +113,19 @@
   });
 
   document.addEventListener("htmx:after:swap", () => dress(document));
+
+  // A part of the page that asks again and again fails again and again: that is said once at a time.
+  let failure = null;
+  const sayFailed = (text, seconds) => {
+    if (failure?.isConnected && failure.textContent === text) return;
+    failure?.remove();
+    failure = toast(text, seconds);
+  };
+  document.addEventListener("htmx:error", () => sayFailed(document.body.dataset.unreached));
+  document.addEventListener("htmx:response:error", (event) => {
+    if (event.detail.ctx.response.status === 401) sayFailed(document.body.dataset.signedOut, 0);
+    else sayFailed(document.body.dataset.failed);
+  });
 
   // A page shown again from the browser's memory may be somebody's who has signed out since.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
