@@ -1,7 +1,8 @@
 """Random histories of payments, thousands of them: how many, how fast, and what is wrong at their end (nothing).
 
 Each world is an installation with ten customers on a database of its own (tests/money). A world in which something is
-not true at the end prints its seed, its story and the untruths; the command then ends with 1.
+not true at the end prints its seed, its story and the untruths; the command then ends with 1. With `--beside N` it
+plays instead N installations in which people act at once beside a worker that is killed -9.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import psycopg
 from bench.databases import running_postgres
 from clawhaven.core.settings import Settings
 from clawhaven.wiring import migrate
-from tests.money import histories
+from tests.money import beside, histories
+from tests.money.histories import Tale
 
 REPORT = Path(__file__).parents[1] / "build" / "bench" / "money.json"
 
@@ -34,9 +36,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--customers", type=int, default=10, help="histories in one world")
     parser.add_argument("--deeds", type=int, default=12, help="deeds of each customer, about")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first world; the next one's is one more")
+    parser.add_argument("--beside", type=int, default=0, help="installations with all acting at once, not histories")
+    parser.add_argument("--kills", type=int, default=4, help="deaths of the worker in each of those")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     given = parser.parse_args(arguments)
-    worlds = -(-given.histories // given.customers)
+    worlds = given.beside or -(-given.histories // given.customers)
     began, totals, workflows, done, wrong = (
         time.monotonic(),
         Counter[str](),
@@ -47,8 +51,9 @@ def main(arguments: list[str]) -> int:
     with _databases(given.database) as databases:
         for seed in range(given.seed, given.seed + worlds):
             with databases.settings() as settings:
-                tale = histories.tell(settings, seed, given.customers, given.deeds)
-            totals += Counter(worlds=1, histories=given.customers, deeds=tale.deeds, events=tale.events)
+                tale = _tell(settings, seed, given)
+            customers = beside.CUSTOMERS if given.beside else given.customers
+            totals += Counter(worlds=1, histories=customers, deeds=tale.deeds, events=tale.events)
             totals["kills"] += tale.deaths.total()
             workflows += tale.workflows
             done += tale.done
@@ -67,11 +72,18 @@ def main(arguments: list[str]) -> int:
         "histories_per_second": round(totals["histories"] / seconds, 2),
         "wrong_seeds": wrong,
     }
-    target = REPORT.with_stem(f"{REPORT.stem}-{given.database}")
+    target = REPORT.with_stem(f"{REPORT.stem}{'-beside' if given.beside else ''}-{given.database}")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
     return 1 if wrong else 0
+
+
+def _tell(settings: Settings, seed: int, given: argparse.Namespace) -> Tale:
+    if not given.beside:
+        return histories.tell(settings, seed, given.customers, given.deeds)
+    deeds = given.deeds * beside.CUSTOMERS
+    return beside.tell_beside(settings.data_dir.parent, settings.database_url, seed, kills=given.kills, deeds=deeds)
 
 
 class _Databases:

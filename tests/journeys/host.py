@@ -19,6 +19,7 @@ from clawhaven import wiring
 from clawhaven.api.app import create_app
 from clawhaven.context import Context
 from clawhaven.core import logs
+from clawhaven.core.memory import collect_rarely
 from clawhaven.core.settings import Settings
 from clawhaven.worker import working
 from tests.fakes.world import FolderGateway, FolderRuntime
@@ -44,12 +45,16 @@ def main() -> None:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         with working(ctx):
+            collect_rarely()
             print("ready", flush=True)
             stop.wait()
         return
 
     with working(ctx) if options.get("worker", True) else contextlib.nullcontext():
-        uvicorn.run(create_app(ctx), host=ctx.settings.platform_host, port=ctx.settings.platform_port, log_config=None)
+        app = create_app(ctx)
+        collect_rarely()
+        given = ctx.settings
+        uvicorn.run(app, host=given.platform_host, port=given.platform_port, log_config=None, access_log=False)
 
 
 if __name__ == "__main__":

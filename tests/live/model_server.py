@@ -1,12 +1,14 @@
 """A model on loopback that speaks Anthropic Messages as a stream, records what it is asked and does what it is told.
 
 What it does follows from the newest message of a person: `hold …` stops after the first word until `release()`,
-`tool …` first asks for the tool `session_status`, `refuse …` answers 400; anything else is answered `You said: …`.
+`tool …` first asks for the tool `read` (`tool read <path>`: of this file), `refuse …` answers 400; anything else is
+answered `You said: …`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +46,8 @@ class ModelServer:
 
     def __init__(self, port: int = 0) -> None:
         self.asked: list[Asked] = []
+        self.wanted: tuple[str, dict[str, Any]] | None = None
+        """The tool that `tool …` asks for, and with what, where another one is wanted."""
         self._released = threading.Event()
         self._http = _Http(("127.0.0.1", port), _Door)
         self._http.model = self
@@ -102,7 +106,7 @@ class _Door(BaseHTTPRequestHandler):
         self._event("message_start", message={**start, "stop_reason": None, "stop_sequence": None, "usage": usage})
         if "tool" in said and not _has_result(asked.body):
             self._text(0, ["Let me look. "])
-            self._tool(1, _offer(asked.body))
+            self._tool(1, self.server.model.wanted or _offer(asked.body, said))
             self._end("tool_use")
             return
         words = ["You ", "said: ", said] if said else ["Nothing ", "was said."]
@@ -155,9 +159,10 @@ def _has_result(body: Mapping[str, Any]) -> bool:
     return any(part.get("type") == "tool_result" for content in contents for part in content)
 
 
-def _offer(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _offer(body: Mapping[str, Any], said: str) -> tuple[str, dict[str, Any]]:
     names = [tool["name"] for tool in body["tools"]]
-    return ("read", {"path": "IDENTITY.md"}) if "read" in names else (names[0], {})
+    wanted = re.search(r"tool read (\S+)", said)
+    return ("read", {"path": wanted.group(1) if wanted else "IDENTITY.md"}) if "read" in names else (names[0], {})
 
 
 if __name__ == "__main__":

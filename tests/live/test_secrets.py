@@ -19,6 +19,7 @@ import pytest
 
 from clawhaven.core.secrets import hash_token
 from clawhaven.providers.runtimes import labelled
+from tests.fakes.skill_vendors import BRAVE_KEY, SkillVendors
 from tests.live.demo import Customer, Demo
 from tests.live.telegram_server import TelegramServer
 
@@ -45,17 +46,21 @@ PAGES = (
     "/instances/{id}/history",
     "/instances/{id}/configuration",
     "/instances/{id}/channels",
+    "/instances/{id}/skills",
     "/instances/{id}/chat",
     "/instances/{id}/logs",
     "/instances/{id}/usage",
+    "/instances/{id}/programs",
     "/deploying/{id}",
     "/ready/{id}",
     "/api/instances",
     "/api/instances/{id}",
     "/api/instances/{id}/channels",
+    "/api/instances/{id}/skills",
     "/api/instances/{id}/events",
     "/api/instances/{id}/logs",
     "/api/instances/{id}/usage",
+    "/api/instances/{id}/program-keys",
     "/api/status/{id}",
     "/api/auth/me",
     "/api/auth/keys",
@@ -67,7 +72,7 @@ SHOWS_CLAIM = re.compile(r"/instances/[^/]+/channels|/ready/.*|/api/instances.*|
 """The owner's own pages, which show the bot's one-time link until it is used."""
 
 ALLOWED_FILES = {
-    "secrets.json": {"gateway token", "proxy key", "bot token"},
+    "secrets.json": {"gateway token", "proxy key", "bot token", "skill key"},
     "mail.log": {"sign-in link"},
     "output-0.log": {"sign-in link"},
 }
@@ -99,8 +104,15 @@ def telegram() -> Iterator[TelegramServer]:
 
 
 @pytest.fixture
-def demo(tmp_path: Path, telegram: TelegramServer) -> Iterator[Demo]:
-    settings = {"LOG_LEVEL": "DEBUG", "DEFAULT_MODEL": "sandbox-1", "TELEGRAM_API_URL": telegram.url, **PLANTED}
+def skill_vendors() -> Iterator[SkillVendors]:
+    with SkillVendors() as running:
+        yield running
+
+
+@pytest.fixture
+def demo(tmp_path: Path, telegram: TelegramServer, skill_vendors: SkillVendors) -> Iterator[Demo]:
+    vendors = {"TELEGRAM_API_URL": telegram.url, "BRAVE_API_URL": skill_vendors.url}
+    settings = {"LOG_LEVEL": "DEBUG", "DEFAULT_MODEL": "sandbox-1", **vendors, **PLANTED}
     with Demo(tmp_path, **settings) as made:
         yield made
 
@@ -168,20 +180,26 @@ def test_secrets_stay_where_they_belong(demo: Demo, telegram: TelegramServer, wa
     link, session = sign_in_again(demo, "ada@example.com", ada.session)
     first_session, ada.session = ada.session, session  # which the link has ended
     key = ada.request("POST", "/api/auth/keys", json={"name": "script"}).json()["key"]
+    program = ada.request("POST", f"{ada.path}/program-keys", json={"name": "search"}).json()["key"]
+    given = ada.request("PUT", f"{ada.path}/skills/web_search/key", json={"api_key": BRAVE_KEY})
+    assert (given.status_code, given.json()["status"]) == (202, "on")
+    ada.wait_idle()
     claim_url = ada.get(f"{ada.path}/channels")["items"][0]["claim_url"]
     held = json.loads((demo.data / "customers" / ada.instance_id / "secrets" / "secrets.json").read_text())
     secrets = {
         **PLANTED,
         "bot token": BOT_TOKEN,
+        "skill key": BRAVE_KEY,
         "gateway token": held["gateway"]["token"],
         "proxy key": held["house"]["key"],
         "session": session,
         "first session": first_session,
         "API key": key,
+        "program key": program,
         "sign-in link": link,
         "claim link": parse_qs(urlsplit(claim_url).query)["start"][0],
     }
-    assert leaks(json.dumps(held).encode(), secrets) == {"bot token", "gateway token", "proxy key"}
+    assert leaks(json.dumps(held).encode(), secrets) == {"bot token", "gateway token", "proxy key", "skill key"}
     assert all(len(secret) >= 20 for secret in secrets.values())
     # What comes wrong must not come back: each of these is refused with the token in it.
     for path, body in (

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func, select
 
 from clawhaven import ledger, metering
+from clawhaven.billing import checkouts
 from clawhaven.billing.models import CreditGrant
 from clawhaven.ledger.models import Reservation
 from clawhaven.metering.models import UsageRow
 from clawhaven.providers.payments.sandbox_store import as_time
-from tests.money.facts import Facts
+from tests.money.facts import Facts, disputed_of
 
 
 def subscriptions_are_equal(at: Facts) -> Iterator[str]:
@@ -197,8 +198,26 @@ def disputed_top_ups_are_set_aside(at: Facts) -> Iterator[str]:
     for reference, row in at.paid.items():
         ours = next((one for one in at.checkouts.values() if one.reference == row["checkout"]), None)
         if ours is not None and ours.kind != "subscription" and row["dispute"] == "open":
-            wanted[ours.account_id] += int(row["amount_micros"]) - at.returned.get(reference, 0)
+            wanted[ours.account_id] += min(disputed_of(row), int(row["amount_micros"]) - at.returned.get(reference, 0))
     for account_id, wallet in at.wallets.items():
         there = max(0, (wallet.balance_micros or 0) - (wallet.floor_micros or 0))
         if not min(wanted[account_id], there) <= wallet.held_micros <= wanted[account_id]:
             yield f"{wanted[account_id]} of {account_id} is disputed, {there} there, {wallet.held_micros} set aside"
+
+
+def crossings_are_charged_once(at: Facts) -> Iterator[str]:
+    """When an automatic top-up begins, whatever another one has charged by then is on the balance already; within the
+    day that vendors keep the key of a charge for."""
+    autos = {f"charge:{one.id}": one for one in at.checkouts.values() if one.kind == "auto_topup"}
+    for reference, row in at.paid.items():
+        asked = at.bought[row["checkout"]]
+        earlier = autos.get(asked["key"])
+        if earlier is None or asked["created_at"] != row["created_at"]:
+            continue  # paid on a page, at a time of the customer's choosing
+        paid_at, booked = as_time(row["created_at"]), at.entries.get(f"payment:sandbox:{reference}")
+        for later in autos.values():
+            is_next = later.account_id == earlier.account_id and later.id != earlier.id and later.created_at > paid_at
+            if not is_next or later.created_at > earlier.created_at + checkouts.LIFE:
+                continue
+            if booked is None or booked.created_at > later.created_at:
+                yield f"{later.id} began while {reference}, charged for {earlier.id}, was not booked"

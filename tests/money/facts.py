@@ -30,6 +30,12 @@ class Place(Protocol):
         """What the vendor's own file says."""
 
 
+def disputed_of(payment: sqlite3.Row) -> int:
+    """How much of a payment is, or was, disputed: all of it where the bank named no part."""
+    part = payment["disputed_micros"]
+    return int(payment["amount_micros"] if part is None else part)
+
+
 class Facts:
     """The vendor's file and our tables, read once."""
 
@@ -44,7 +50,8 @@ class Facts:
         self.returned = {row["payment"]: int(row["given"]) for row in given}
         for reference, row in self.paid.items():
             if row["dispute"] == "lost":
-                self.returned[reference] = int(row["amount_micros"])
+                lost = self.returned.get(reference, 0) + disputed_of(row)
+                self.returned[reference] = min(lost, int(row["amount_micros"]))
         self.bought = {row["reference"]: row for row in rows("SELECT * FROM checkouts")}
         self.changed = rows("SELECT * FROM changes")
         self.instances = {one.id: one for one in self.all_of(Instance)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
+from clawhaven.context import Context
 from clawhaven.core.db import Database
 from clawhaven.wiring import PURE
 
@@ -65,3 +67,14 @@ class MortalProvider:
             return answer
 
         return call
+
+
+def mortal(ctx: Context, fate: Fate) -> Context:
+    """The same installation seen by a process with this fate."""
+    return dataclasses.replace(
+        ctx,
+        db=MortalDatabase(ctx.db, fate),
+        payments={name: cast(Any, MortalProvider(one, fate)) for name, one in ctx.payments.items()},
+        runtimes={name: cast(Any, MortalProvider(one, fate)) for name, one in ctx.runtimes.items()},
+        notifier=cast(Any, MortalProvider(ctx.notifier, fate)),
+    )

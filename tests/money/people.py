@@ -28,7 +28,7 @@ from clawhaven.providers.payments.sandbox_trouble import CARDS, Card
 from clawhaven.workflows import balance, checkout, lifecycle, ownkey, plan, refunds, topups
 from clawhaven.workflows.checkout import Form
 from tests.money.mortality import Killed
-from tests.money.world import World
+from tests.money.world import Ground, disputed_part
 
 DOLLAR = 1_000_000
 CENT = 10_000
@@ -51,7 +51,7 @@ class View:
 class Customer:
     """One history. `calls` are model calls under way."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: Ground, number: int) -> None:
         self.world, self.email = world, f"c{number}@example.com"
         self.calls: list[str] = []
         self._count, self._deed = 0, ""
@@ -274,7 +274,8 @@ class Customer:
     def dispute(self, view: View) -> None:
         if one := self._pick(view.receipts):
             verdict: Any = self.world.random.choice(["won", "lost"]) if one.dispute == "open" else "open"
-            self._at_vendor(f"disputes: {verdict}", lambda: self.world.vendor.dispute(one.reference, verdict))
+            part = disputed_part(one.reference, one.amount_micros)
+            self._at_vendor(f"disputes: {verdict}", lambda: self.world.vendor.dispute(one.reference, verdict, part))
 
     def give_key(self, view: View) -> None:
         """The customer's own model key is put, changed or forgotten."""
@@ -350,7 +351,7 @@ class Customer:
         return run
 
 
-def note_refusal(world: World, account_id: str) -> None:
+def note_refusal(world: Ground, account_id: str) -> None:
     """What the proxy does when a wallet cannot cover a call."""
     with world.ctx.db.tx() as db:
         wallet.mark_refused(db, account_id, world.now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from clawhaven.ports.errors import ProviderError
 from clawhaven.providers.payments.sandbox import Sandbox
 from clawhaven.providers.payments.sandbox_trouble import Trouble
 from tests.fakes.world import FolderRuntime
 from tests.journeys.installation import Installation
+from tests.money.beside import go_on, kill_worker, rows_of
 from tests.money.facts import Facts
 from tests.money.truths import TRUTHS
 
@@ -42,8 +41,7 @@ class Outside:
         return self._house.world
 
     def vendor_rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._vendor._store.read() as db:
-            return db.execute(query, values).fetchall()
+        return rows_of(self._vendor, query, *values)
 
 
 @pytest.fixture
@@ -66,11 +64,9 @@ def test_killed_at_any_moment_while_events_arrive(house: Installation) -> None:
         for _ in range(CUSTOMERS // KILLS + 1):
             if pages:
                 vendor.complete(pages.pop(), "paid")
-            _go_on(random, outside, vendor)
+            go_on(random, vendor)
             time.sleep(random.random() * 0.4)
-        house.kill(process)
-        with house.db.tx() as db:  # a dead worker's lease lasts a minute; this saves it
-            db.connection().exec_driver_sql("UPDATE executor_lease SET seen = 0")
+        kill_worker(house, process)
         process = _start(house)
     for page in pages:
         vendor.complete(page, "paid")
@@ -90,24 +86,3 @@ def _start(house: Installation) -> Any:
 
 def _is_done(house: Installation, table: str, where: str) -> bool:
     return house.count(table, where) == 0
-
-
-def _go_on(random: Random, outside: Outside, vendor: Sandbox) -> None:
-    """Something happens to a subscription at the vendor."""
-    rows = outside.vendor_rows("SELECT reference FROM subscriptions WHERE state <> 'canceled' ORDER BY rowid")
-    if not rows:
-        return
-    reference = random.choice(rows)["reference"]
-    payments = outside.vendor_rows("SELECT reference FROM payments WHERE subscription = ? ORDER BY rowid", reference)
-    with suppress(ProviderError):  # refused for good: given back already, or failed
-        match random.randrange(6):
-            case 0 | 1:
-                vendor.renew(reference)
-            case 2:
-                vendor.fail_renewal(reference)
-            case 3:
-                vendor.pay_owed(reference)
-            case 4:
-                vendor.cancel(reference, at_period_end=True)
-            case _:
-                vendor.refund_rest(random.choice(payments)["reference"])

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from clawhaven.billing.models import InboxEvent, Refund, Subscription
+from clawhaven.billing import checkouts
+from clawhaven.billing.models import Dunning, InboxEvent, Refund, Subscription
 from clawhaven.instances import states
 from clawhaven.instances.models import Operation
 from clawhaven.instances.states import Reason, State
@@ -19,6 +20,7 @@ from tests.money.facts import Facts
 from tests.money.world import World
 
 GRACE = timedelta(days=14)
+HOUR = timedelta(hours=1)
 PAID = ("active", "trialing")
 
 
@@ -109,10 +111,22 @@ def trouble_has_its_time(at: Facts) -> Iterator[str]:
         if begun[ours.id] > unpaid[reference]:
             yield f"{reference}: {begun[ours.id]} times of trouble for {unpaid[reference]} unpaid invoices"
     for one in at.episodes:
-        if one.ended_at is None and one.delete_at < at.now - timedelta(hours=1):
+        is_overdue = one.ended_at is None and one.delete_at < at.now - HOUR
+        if is_overdue and not _is_coming_back(at, one):
             yield f"the trouble {one.id} should have ended with deletion on {one.delete_at}"
         if one.cause == "payment" and one.state == "grace" and one.suspend_at - one.began_at != GRACE:
             yield f"the grace of {one.id} is {one.suspend_at - one.began_at}"
+
+
+def _is_coming_back(at: Facts, trouble: Dunning) -> bool:
+    """A payment page for one of its assistants was opened before the announced day, and can still be paid."""
+    return any(
+        one.state == "open"
+        and one.created_at <= trouble.delete_at
+        and at.now < one.created_at + checkouts.LIFE + 2 * HOUR
+        for one in at.checkouts.values()
+        if one.instance_id is not None and at.covers.get(one.instance_id) == trouble.subscription_id
+    )
 
 
 def the_deleted_pay_nothing(at: Facts) -> Iterator[str]:
@@ -141,8 +155,14 @@ def nobody_pays_twice(at: Facts) -> Iterator[str]:
 
 def trials_are_had_once(at: Facts) -> Iterator[str]:
     """One trial for an account, told about before it is paid for, at most once."""
-    owners = {one.reference: one.account_id for one in at.subscriptions.values()}
-    tried = Counter(owners[row["reference"]] for row in at.sold.values() if row["trial_end"] is not None)
+    # A page of a draft that was deleted meanwhile can be paid: that agreement is ended at once and serves nobody.
+    owners = {
+        one.reference: one.account_id
+        for one in at.subscriptions.values()
+        if any(assistant.active_at for assistant in at.assistants_of(one)) or one.state != "canceled"
+    }
+    tried = Counter(owners.get(row["reference"], "") for row in at.sold.values() if row["trial_end"] is not None)
+    del tried[""]
     if several := [account_id for account_id, count in tried.items() if count > 1]:
         yield f"more than one trial: {several}"
     told = Counter(one.key.split(":")[1] for one in at.all_of(Notice) if one.key.startswith("trial:"))
@@ -194,6 +214,7 @@ TRUTHS: tuple[Callable[[Facts], Iterator[str]], ...] = (
     books.expired_credit_was_what_was_left,
     books.wallets_add_up,
     books.disputed_top_ups_are_set_aside,
+    books.crossings_are_charged_once,
     books.own_keys_cost_nothing,
     nothing_is_left_open,
     assistants_follow_the_money,

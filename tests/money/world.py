@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pytest
 import sqlalchemy as sa
@@ -29,7 +28,7 @@ from clawhaven.providers.payments.sandbox_store import Store
 from clawhaven.providers.payments.sandbox_trouble import Trouble
 from clawhaven.workflows import payments
 from tests.money.hands import Hands
-from tests.money.mortality import Fate, Killed, MortalDatabase, MortalProvider
+from tests.money.mortality import Fate, Killed, mortal
 from tests.workflows.scene import Mailbox, Scene, set_up
 
 BEGAN_AT = datetime(2027, 1, 29, 9, 0, tzinfo=UTC)
@@ -48,22 +47,37 @@ class SteadyClock(Clock):
         return BEGAN_AT + self._offset
 
 
+class Ground(Protocol):
+    """What customers act on."""
+
+    ctx: Context
+    vendor: Sandbox
+    random: Random
+    actions: int
+    done: Counter[str]
+
+    @property
+    def now(self) -> datetime:
+        """The time there."""
+
+    def say(self, sentence: str) -> None:
+        """Remember what happens."""
+
+    def vendor_rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """What the vendor's own file says."""
+
+
 class World:
     """One installation with its vendor. `say` keeps the list of what happened, for a seed that fails."""
 
-    def __init__(self, scene: Scene, random: Random, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, scene: Scene, random: Random, patch: pytest.MonkeyPatch, began_at: datetime = BEGAN_AT) -> None:
         self.random, self.fate = random, Fate(random)
         self.vendor = cast(Sandbox, scene.ctx.payments["sandbox"])
         self.mailbox: Mailbox = scene.mailbox
         self.gateways = scene.world
-        self.ctx: Context = dataclasses.replace(
-            scene.ctx,
-            db=MortalDatabase(scene.ctx.db, self.fate),
-            payments={"sandbox": cast(Any, MortalProvider(scene.ctx.payments["sandbox"], self.fate))},
-            runtimes={name: cast(Any, MortalProvider(one, self.fate)) for name, one in scene.ctx.runtimes.items()},
-            notifier=cast(Any, MortalProvider(scene.ctx.notifier, self.fate)),
-        )
-        self.clock = cast(SteadyClock, self.ctx.clock)
+        self.ctx = mortal(scene.ctx, self.fate)
+        self.clock = self.ctx.clock
+        self._began_at = began_at
         self.hands = Hands(self.ctx, self.fate, random, patch)
         self.told: list[str] = []
         self.events = self.actions = 0
@@ -77,7 +91,7 @@ class World:
 
     def say(self, sentence: str) -> None:
         """Remember what happens."""
-        self.told.append(f"{BEGAN_AT + self.clock._offset:%m-%d %H:%M:%S} {sentence}")
+        self.told.append(f"{self._began_at + self.clock._offset:%m-%d %H:%M:%S} {sentence}")
 
     @contextmanager
     def risk(self, share: float) -> Iterator[None]:
@@ -176,14 +190,20 @@ def begin(settings: Settings, seed: int, **changes: Any) -> Iterator[World]:
         )
         patch.setattr(ids, "secrets", source)
         patch.setattr(Store, "_open", _open_hastily)
-        changes = {"max_parallel_boots": 10_000, "plans_file": _write_plans(settings), **changes}
+        changes = {"max_parallel_boots": 10_000, "plans_file": write_plans(settings), **changes}
         with set_up(settings, SteadyClock(), **changes) as scene:
             if scene.ctx.db.is_sqlite:
                 sa.event.listen(scene.ctx.db.engine, "connect", _hurry)
             yield World(scene, random, patch)
 
 
-def _write_plans(settings: Settings) -> Path:
+def disputed_part(reference: str, amount_micros: int) -> int | None:
+    """How much of a payment its bank disputes: always the same; None: all of it."""
+    is_part = sum(map(ord, reference)) % 3 == 0
+    return amount_micros // 2 if is_part and amount_micros else None
+
+
+def write_plans(settings: Settings) -> Path:
     """The built-in catalogue with trials: a week of `personal`, and `tryout`, which is `metered` with five days."""
     text = (files("clawhaven.billing") / "plans.toml").read_text().replace("trial_days = 0", "trial_days = 7", 1)
     metered = text[text.index("[metered]") :]
