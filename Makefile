@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench bench-money bench-proxy clean
+.PHONY: help setup demo test check docs bench bench-money bench-proxy bench-webhooks clean
 
 help: ## This list
 	@echo "Clawhaven: make <target>"; echo
@@ -22,7 +22,7 @@ demo: $(VENV)/.run ## Run the whole product, no account anywhere [PORT=8080] [DA
 	@exec $(BIN)/clawhaven demo --port $(PORT) --data $(DATA)
 
 test: $(VENV)/.dev assets/node_modules/.lock ## Run the whole test suite [ARGS="-k ledger"]
-	@exec $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev assets/node_modules/.lock ## Check style, types, imports and house rules
 	$(BIN)/ruff check .
@@ -49,6 +49,10 @@ bench: $(VENV)/.dev ## Run a benchmark [ARGS=provision]
 bench-money: $(VENV)/.dev ## Play 2,000 random histories of payments on each database
 	$(BIN)/python -m bench money --histories 2000 $(ARGS)
 	$(BIN)/python -m bench money --histories 2000 --database postgresql $(ARGS)
+
+bench-webhooks: $(VENV)/.dev ## Measure payment events beside a slow workflow on each database
+	$(BIN)/python -m bench webhooks $(ARGS)
+	$(BIN)/python -m bench webhooks --database postgresql $(ARGS)
 
 bench-proxy: $(VENV)/.dev ## Measure the model proxy beside nginx and its peers [ARGS="--rounds 1"]
 	@exec $(BIN)/python -m bench proxy $(ARGS)

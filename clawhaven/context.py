@@ -11,15 +11,20 @@ from clawhaven.core.db import Database
 from clawhaven.core.errors import Invalid
 from clawhaven.core.secrets import KeyRing
 from clawhaven.core.settings import Settings
+from clawhaven.instances.skills import SkillCatalogue
 from clawhaven.metering.prices import PriceTable
 from clawhaven.ports.channel import Channel
 from clawhaven.ports.gateway import Gateway
 from clawhaven.ports.ingress import Ingress
+from clawhaven.ports.integration import Integration
+from clawhaven.ports.model import Model
 from clawhaven.ports.notifier import Notifier
 from clawhaven.ports.payments import Capability, Payments
 from clawhaven.ports.pricelist import PriceList
 from clawhaven.ports.runtime import Runtime
+from clawhaven.ports.skill import SkillVendor
 from clawhaven.ports.upstream import Upstream
+from clawhaven.ports.vault import Vault
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,17 @@ class Context:
     payments: Mapping[str, Payments]
     runtimes: Mapping[str, Runtime]
     channels: Mapping[str, Channel]
+    skills: SkillCatalogue
+    skill_vendors: Mapping[str, SkillVendor]
     upstreams: Mapping[str, Upstream]
+    integrations: Mapping[str, Integration]
     notifier: Notifier
     ingress: Ingress
     gateway: Gateway
+    model: Model
     prices: PriceTable
     price_list: PriceList
+    vault: Vault
     host: str
 
     def runtime(self, name: str) -> Runtime:

@@ -9,14 +9,15 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     (
         "tests/house/test_rules.py",
         "tables only; their names and types are checked for all rooms at once, their moves in test_states.py",
-        "accounts/models.py billing/models.py instances/models.py ledger/models.py metering/models.py"
-        " notices/models.py",
+        "accounts/models.py billing/models.py instances/models.py integrations/models.py ledger/models.py"
+        " metering/models.py notices/models.py",
     ),
     (
         "tests/providers/test_catalogue.py",
         "Protocols and frozen values without code of their own; every provider is one of them",
-        "ports/channel.py ports/errors.py ports/gateway.py ports/ingress.py ports/notifier.py ports/payments.py"
-        " ports/pricelist.py ports/runtime.py ports/upstream.py",
+        "ports/channel.py ports/errors.py ports/gateway.py ports/ingress.py ports/integration.py ports/model.py"
+        " ports/notifier.py ports/payments.py ports/pricelist.py ports/runtime.py ports/skill.py"
+        " ports/upstream.py ports/vault.py",
     ),
     (
         "tests/cli/test_main.py",
@@ -49,14 +50,36 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "proxy/answering.py",
     ),
     (
+        "tests/proxy/test_connections.py",
+        "a front's server and the connections it takes",
+        "proxy/front.py",
+    ),
+    (
         "tests/metering/test_prices.py",
         "what a price is, tried with the table of them",
         "metering/rates.py",
     ),
     (
+        "tests/metering/test_batches.py",
+        "what is asked of batches, tried with them",
+        "metering/jobs.py",
+    ),
+    (
         "tests/proxy/test_app.py",
         "the stages of one exchange, tried over real connections",
-        "proxy/answers.py proxy/desk.py proxy/exchange.py proxy/refusals.py proxy/vendor.py",
+        "proxy/answers.py proxy/desk.py proxy/vendor.py",
+    ),
+    (
+        "tests/workflows/test_integrations.py",
+        "what is kept, told and read of a connected account, tried with a vendor that gives and takes it",
+        "integrations/attachments.py integrations/attempts.py integrations/connected.py notices/integrations.py"
+        " workflows/reading.py workflows/toolservers.py",
+    ),
+    (
+        "tests/providers/integrations/test_google.py",
+        "Google's tools and what they share, tried through it",
+        "providers/integrations/asking.py providers/integrations/google_calendar.py"
+        " providers/integrations/google_mail.py",
     ),
     (
         "tests/providers/gateways/test_openclaw.py",
@@ -88,8 +111,12 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
     (
         "tests/providers/runtimes/test_process.py",
         "parts of the process runtime, tried with real processes",
-        "providers/runtimes/detached.py providers/runtimes/keeper.py providers/runtimes/labelled.py"
-        " providers/runtimes/validation.py",
+        "providers/runtimes/detached.py providers/runtimes/keeper.py providers/runtimes/validation.py",
+    ),
+    (
+        "tests/providers/runtimes/test_archive.py",
+        "reads what the archive is unpacked from, friendly and hostile",
+        "providers/runtimes/tar.py",
     ),
     (
         "tests/providers/upstreams/test_sandbox.py",
@@ -112,6 +139,16 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "workflows/progress.py workflows/provision.py",
     ),
     (
+        "tests/workflows/test_deletion.py",
+        "each room's part of deleting an account: every table is searched when all of them are through",
+        "accounts/erasure.py billing/erasure.py instances/erasure.py notices/erasure.py",
+    ),
+    (
+        "tests/web/test_settings.py",
+        "what only its pages ask for: letters about the account, a new address, everything to take along",
+        "notices/accounts.py workflows/addresses.py workflows/export.py",
+    ),
+    (
         "tests/workflows/test_claim.py",
         "asks for what claim.py does",
         "workflows/listening.py",
@@ -130,6 +167,26 @@ _COVERED: tuple[tuple[str, str, str], ...] = (
         "tests/live/test_first_minute.py",
         "the commands that start servers, run as a person runs them",
         "cli/server.py",
+    ),
+    (
+        "tests/providers/skills/test_brave.py",
+        "the vendors of skills, asked alike on one stand-in",
+        "providers/skills/asking.py providers/skills/elevenlabs.py",
+    ),
+    (
+        "tests/workflows/test_skills.py",
+        "what an assistant's skills make of its gateway's files, as they are written",
+        "instances/equipment.py",
+    ),
+    (
+        "tests/web/test_skills.py",
+        "the wizard's step for skills, beside their page",
+        "web/wizard_skills.py",
+    ),
+    (
+        "tests/web/test_wizard.py",
+        "texts to begin with, chosen in the wizard",
+        "web/examples.py",
     ),
     (
         "tests/web/test_browser.py",

@@ -21,7 +21,16 @@ def test_vendored_files_are_what_the_sources_give() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kilobytes"), [("site.css", 16), ("site.js", 3), ("htmx.js", 15), ("chat.js", 3), ("progress.js", 2)]
+    ("name", "kilobytes"),
+    [
+        ("site.css", 16),
+        ("site.js", 3),
+        ("htmx.js", 15),
+        ("talk.js", 2),
+        ("chat.js", 2),
+        ("progress.js", 2),
+        ("editor.js", 105),
+    ],
 )
 def test_files_stay_small_over_the_wire(name: str, kilobytes: int) -> None:
     assert len(gzip.compress((STATIC / name).read_bytes(), 6)) <= kilobytes * 1024
@@ -35,7 +44,7 @@ def test_nothing_comes_from_elsewhere() -> None:
 
 def test_licences_are_told() -> None:
     text = (STATIC / "LICENCES.txt").read_text()
-    for name in ("Tailwind CSS", "Basecoat", "htmx", "Lucide"):
+    for name in ("Tailwind CSS", "Basecoat", "htmx", "Lucide", "CodeMirror"):
         assert name in text
 
 

@@ -17,7 +17,7 @@ SPEAKS = ("clawhaven/cli/", "clawhaven/providers/notifiers/console.py", "clawhav
 """Where printing is the point: the command line, mail for the terminal, and a program of its own with no log."""
 
 TIME_NAMES = {"at", "unhealthy_since"}
-ROOMS = ("accounts", "billing", "instances", "ledger", "metering", "notices")
+ROOMS = ("accounts", "billing", "instances", "integrations", "ledger", "metering", "notices")
 
 
 def test_doors_catch_only_what_they_expect() -> None:
