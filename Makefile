@@ -22,7 +22,7 @@ demo: $(VENV)/.run ## Run the whole product, no account anywhere [PORT=8080] [DA
 	@exec $(BIN)/clawhaven demo --port $(PORT) --data $(DATA)
 
 test: $(VENV)/.dev assets/node_modules/.lock ## Run the whole test suite [ARGS="-k ledger"]
-	@exec $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev assets/node_modules/.lock ## Check style, types, imports and house rules
 	$(BIN)/ruff check .

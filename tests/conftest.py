@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,29 @@ def _in_memory(room: int = 2**30) -> str | None:
 # `tmp_path` lies in memory where there is room: every commit of a test's SQLite waits for its disk.
 if roomy := _in_memory(4 * 2**30):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", roomy)
+
+
+class _Told:
+    """Names a failure when it happens: a run that is ended before its summary still says what failed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            reporter.write_line("")
+            reporter.write_line(f"FAILED {report.nodeid} ({report.when})\n{report.longreprtext.strip()[-3000:]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Told(config), "told")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix the files: slow ones neither wait for the end, when processes stand idle, nor run all at once."""
+    items.sort(key=lambda item: zlib.crc32(item.nodeid.split("::")[0].encode()))
 
 
 def skip_or_fail(reason: str, install: str) -> None:
