@@ -244,7 +244,7 @@ def revoke_again(revocation_id: str, look: int, refusals: int, chain: str) -> No
     """Ask for the next try, some time from now."""
     ctx = engine.context()
     with ctx.db.tx() as db:
-        _enqueue_revocation(db, ctx, revocation_id, look, refusals, "", WAITS[min(look, len(WAITS)) - 1])
+        _enqueue_revocation(db, ctx, revocation_id, look, refusals, chain, WAITS[min(look, len(WAITS)) - 1])
 
 
 @step("tell_stuck_revocation")

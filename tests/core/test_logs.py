@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+import structlog
 
 from clawhaven.core.logs import MASK, configure, get_logger, redact
 
@@ -26,10 +27,11 @@ SECRETS = [
 @pytest.fixture(autouse=True)
 def _restore_logging():
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, structured = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    structlog.configure(**structured)
 
 
 @pytest.mark.parametrize("secret", SECRETS)

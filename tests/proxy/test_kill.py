@@ -64,6 +64,10 @@ def test_kill_9_in_the_middle_of_calls(
     for thread in clients:
         thread.start()
     assert begun.wait(60)
+    vendor.script = stream_script(START, TEXT, TEXT, DELTA, STOP, pause=2)  # whoever calls now is under way for long
+    earlier, until = {row.id for row in house.calls()}, time.monotonic() + 60
+    while not any(row.state == "open" and row.id not in earlier for row in house.calls()):
+        assert time.monotonic() < until, "nobody calls"
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     for thread in clients:

@@ -262,7 +262,7 @@ def test_who_does_not_pay_loses_it_on_the_announced_day(customer: Customer, worl
     ctx.clock.advance(timedelta(days=ctx.settings.deletion_days))
     wait(lambda: dunning.sweep(ctx) < 0 or state_of(ctx, instance_id) == "deleted", "the deletion", 90)
     assert not (world.root / instance_id).exists()
-    assert customer.agreement().state == "canceled", "nobody pays for what is gone"
+    wait(lambda: customer.agreement().state == "canceled", "the agreement's end: nobody pays for what is gone")
     customer.page.goto(f"{ctx.settings.base_url}/dashboard")
     customer.sign_in_again()
     customer.watcher.expected = ("404 (Not Found)", "410 (Gone)")

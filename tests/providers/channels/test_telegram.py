@@ -136,6 +136,7 @@ def test_the_token_is_in_no_log_and_no_error(
     channel: Telegram, server: TelegramServer, bot: Bot, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx2")  # the product logs less of it
     channel.probe(CREDENTIALS)
     server.fail(bot, "getMe", 500, "trouble")
     errors = [refusal(channel), refusal(make("http://127.0.0.1:9")), refusal(channel, TOKEN + "!")]
