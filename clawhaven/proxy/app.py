@@ -31,7 +31,7 @@ from clawhaven.proxy.metrics import METER
 from clawhaven.proxy.refusals import crowded, own_key_refused, refusal
 from clawhaven.proxy.request import BadBody, Facts, read_facts
 from clawhaven.proxy.tools import PREFIX, Tools
-from clawhaven.proxy.turns import TooMany, Turns
+from clawhaven.proxy.turns import Lanes, TooMany, Turns
 from clawhaven.proxy.vendor import VendorClient, is_account_refusal, read_error
 
 Scope = MutableMapping[str, Any]
@@ -57,6 +57,10 @@ sixty times what its person may write."""
 
 FEWEST_COUNTS = 60
 COUNTS_AT_ONCE = 8
+ADMISSIONS_AT_ONCE = 4
+"""Of one assistant in this process. No assistant has that many for longer than a moment but in a flood, which then
+leaves the others their time."""
+
 OVERLOADED = "The model is overloaded at the moment. Please try again shortly."
 NO_OFFERS = "The body did not arrive: send the request without an Upgrade header, in HTTP/1.1."
 log = get_logger(__name__)
@@ -78,7 +82,7 @@ class ProxyApp:
         self._desk = Desk(ctx, counter)
         self._vendors = VendorClient(ctx.settings)
         self._calls: set[asyncio.Task[Any]] = set()
-        self._counts, self._shares = Turns(), Shares()
+        self._counts, self._shares, self._admissions = Turns(), Shares(), Lanes(ADMISSIONS_AT_ONCE)
         self._tools = Tools(ctx) if isinstance(ctx, Context) else None
         METER.share(ctx.settings.data_dir)
 
@@ -203,7 +207,8 @@ class ProxyApp:
     ) -> None:
         try:
             self._check_endpoint(dialect, facts.call.model)
-            call = await self._desk.admit(bearer, facts.ask)
+            async with self._admissions.place(bearer.grant.instance_id):
+                call = await self._desk.admit(bearer, facts.ask)
             room.free()
         except AppError as problem:
             METER.refuse(dialect, problem.error_code)

@@ -77,6 +77,7 @@ class Desk:
         self._verbs: dict[str, Verbs] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: dict[str, tuple[float, Bearer]] = {}
+        self._looks: dict[str, asyncio.Task[Bearer]] = {}
         self._told: set[tuple[str, str, str]] = set()
 
     async def recognise(self, key_hash: str, instance_id: str | None) -> Bearer:
@@ -85,11 +86,21 @@ class Desk:
         Raises Unauthorized.
         """
         known = self._known.get(key_hash)
-        if known is not None and known[0] > time.monotonic():
-            if instance_id is not None and instance_id != known[1].grant.instance_id:
-                raise Unauthorized("This model key is not valid.")
-            return known[1]
-        bearer = await self.authenticate(key_hash, instance_id)
+        bearer = known[1] if known is not None and known[0] > time.monotonic() else await self._look_once(key_hash)
+        if instance_id is not None and instance_id != bearer.grant.instance_id:
+            raise Unauthorized("This model key is not valid.")
+        return bearer
+
+    async def _look_once(self, key_hash: str) -> Bearer:
+        """One look for all who ask at the same time; it goes on though the first of them leaves."""
+        look = self._looks.get(key_hash)
+        if look is None:
+            look = self._looks[key_hash] = asyncio.create_task(self._look(key_hash))
+            look.add_done_callback(lambda _: self._looks.pop(key_hash))
+        return await asyncio.shield(look)
+
+    async def _look(self, key_hash: str) -> Bearer:
+        bearer = await self.authenticate(key_hash, None)
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[key_hash] = (time.monotonic() + KNOWN_SECONDS, bearer)

@@ -68,7 +68,7 @@ class Turns:
 class Lane:
     """So many at once; a few more wait in the order they came, and the rest are turned away."""
 
-    def __init__(self, at_once: int, most_waiting: int) -> None:
+    def __init__(self, at_once: int, most_waiting: float = math.inf) -> None:
         self._free = asyncio.Semaphore(at_once)
         self._most = at_once + most_waiting
         self.inside = 0
@@ -84,3 +84,28 @@ class Lane:
                 yield
         finally:
             self.inside -= 1
+
+
+class Lanes:
+    """A lane for each key, with so many places: a flood of one key waits for itself, and nobody else does."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._lanes: dict[str, Lane] = {}
+
+    @asynccontextmanager
+    async def place(self, key: str) -> AsyncIterator[None]:
+        """A place in this key's lane for as long as the block lasts; who comes first is first."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(self._at_once)
+        try:
+            async with lane.place():
+                yield
+        finally:
+            if not lane.inside:
+                self._lanes.pop(key, None)
+
+    def __len__(self) -> int:
+        """Keys that somebody has a place of, or waits for one."""
+        return len(self._lanes)

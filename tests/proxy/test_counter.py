@@ -230,6 +230,36 @@ def test_a_settlement_that_failed_is_tried_again(house: House, monkeypatch: pyte
     house.assert_books_balance()
 
 
+def test_who_ask_at_once_who_a_key_belongs_to_share_one_look(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.grant()
+    real, looks = metering.find_bearer, list[str]()
+
+    def look(db: Any, key_hash: str) -> Any:
+        looks.append(key_hash)
+        time.sleep(0.05)
+        return real(db, key_hash)
+
+    async def use() -> list[Any]:
+        desk, known = Desk(house), hash_token(KEY)
+        asks = [(known, None)] * 50 + [(known, house.instance), (known, "ins_other"), ("a" * 64, None)]
+        tasks = [asyncio.create_task(desk.recognise(*ask)) for ask in asks]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()  # who came first leaves; the others still want to know
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        found.append(await desk.recognise(known, None))
+        desk.close()
+        assert not desk._looks
+        return found
+
+    monkeypatch.setattr(metering, "find_bearer", look)
+    first, *found, other, stranger, later = asyncio.run(use())
+    assert isinstance(first, asyncio.CancelledError)
+    assert {one.grant.instance_id for one in [*found, later]} == {house.instance}
+    assert isinstance(other, Unauthorized)
+    assert isinstance(stranger, Unauthorized)
+    assert sorted(looks) == sorted([hash_token(KEY), "a" * 64])
+
+
 def cut_after_commit(house: House, monkeypatch: pytest.MonkeyPatch, reason: str) -> list[int]:
     """The next commit of a batch goes through, and nobody hears of it."""
     dialect: Any = house.db._eager.dialect

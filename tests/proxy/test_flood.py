@@ -268,8 +268,8 @@ def test_one_whose_calls_all_hang_does_not_stop_another(house: House, vendor: Ra
 
 @pytest.mark.timeout(400)
 def test_a_flood_leaves_others_their_turn(house: House, vendor: RawVendor, proxies: Sequence[str]) -> None:
-    """While one instance calls through 100 connections without a pause, another gets at least its share: none of its
-    calls waits for more than the flood's calls that may have been ahead of it, twice over. Both have called before: to
+    """While one instance calls through 100 connections without a pause, another does not wait behind them: while one of
+    its calls is under way, at most half as many of the flood's end as it has connections. Both have called before: to
     open a connection and to read who calls is not what is shared out here."""
     rich = wallet_of(house, "acc_rich", 100_000_000_000)
     house.grant(dollars=0, ledger_account_id=rich, max_in_flight=None)
@@ -300,4 +300,4 @@ def test_a_flood_leaves_others_their_turn(house: House, vendor: RawVendor, proxi
 
     waits, mine, flooding = asyncio.run(both())
     assert (mine.served, flooding.served) == (turns + 1, flooding.total)
-    assert max(waits) <= 2 * width, waits
+    assert max(waits) <= width / 2, waits

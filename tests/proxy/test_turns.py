@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from clawhaven.proxy.turns import Lane, TooMany, Turns
+from clawhaven.proxy.turns import Lane, Lanes, TooMany, Turns
 
 
 def test_a_minute_has_so_many_turns_for_each() -> None:
@@ -59,3 +59,29 @@ async def _crowd() -> tuple[list[int], int]:
 
 def test_a_lane_lets_a_few_wait_in_order_and_turns_the_rest_away() -> None:
     assert asyncio.run(_crowd()) == ([0, 1, 2], 1)
+
+
+async def _flood() -> tuple[list[str], int, int]:
+    """Ten of a's at once, then one of b's: who came in, how many of a's at most, and what is kept in the end."""
+    lanes, came, inside, most = Lanes(2), list[str](), 0, 0
+
+    async def go(key: str) -> None:
+        nonlocal inside, most
+        async with lanes.place(key):
+            came.append(key)
+            inside += key == "a"
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= key == "a"
+
+    tasks = [asyncio.create_task(go(key)) for key in "a" * 10 + "b"]
+    await asyncio.sleep(0)
+    tasks[5].cancel()  # one that waits leaves
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return came, most, len(lanes)
+
+
+def test_each_key_has_a_lane_of_its_own() -> None:
+    came, most, kept = asyncio.run(_flood())
+    assert came[:3] == ["a", "a", "b"], "b waits for none of those of a that wait"
+    assert (len(came), most, kept) == (10, 2, 0)
