@@ -25,6 +25,8 @@ CHECKPOINT_PAGES = 1000
 """SQLite's own default: a log of 4 MB."""
 
 CHECKPOINT_SECONDS = 1.0
+MOST_LOG_BYTES = 128 * 2**20
+"""A longer log is emptied while writers wait: where somebody writes all the time it never ends by itself."""
 
 HURRIED_OPTIONS = (
     "-c synchronous_commit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
@@ -99,9 +101,8 @@ def make_engine(url: str, *, foreign_keys: bool = True, pool_size: int = 20) -> 
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
             raise ValueError("DATABASE_URL: SQLite needs a file; an in-memory database would lose money")
-        engine = sa.create_engine(
-            parsed, pool_size=pool_size, max_overflow=20, connect_args={"check_same_thread": False}
-        )
+        shared = {"check_same_thread": False}
+        engine = sa.create_engine(parsed, pool_size=pool_size, max_overflow=20, connect_args=shared)
         _make_sqlite_durable(engine, foreign_keys)
         return engine
     if parsed.get_backend_name() != "postgresql":
@@ -125,8 +126,8 @@ def _make_sqlite_durable(engine: sa.Engine, foreign_keys: bool) -> None:
         ):
             connection.execute(f"PRAGMA {pragma}").close()
 
-    turns = _Turns()
     dialect: Any = engine.dialect
+    turns = dialect.turns = _Turns()
     dialect.do_commit, dialect.do_rollback = turns.ending(dialect.do_commit), turns.ending(dialect.do_rollback)
 
     @event.listens_for(engine, "begin")
@@ -326,6 +327,7 @@ class Database:
             return  # all of it is in the database file already, which SQLite flushed before it let go of its log
         try:
             os.fsync(log)
+            is_long = os.fstat(log).st_size > MOST_LOG_BYTES
         finally:
             os.close(log)
         if time.monotonic() - self._moved_at > CHECKPOINT_SECONDS:
@@ -333,8 +335,19 @@ class Database:
             try:
                 with closing(sqlite3.connect(str(self.engine.url.database))) as connection:
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()  # waits for nobody, and nobody for it
+                    if is_long:
+                        self._shorten_log(connection)
             except sqlite3.Error as error:
                 raise OSError(f"the log could not be moved into the database: {error}") from error
+
+    def _shorten_log(self, connection: sqlite3.Connection) -> None:
+        turns: _Turns = cast(Any, self.engine.dialect).turns  # without one it hardly ever comes in between
+        turns.take(connection, is_urgent=True)
+        try:
+            connection.execute("PRAGMA busy_timeout=50").close()  # for who still reads from it
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        finally:
+            turns.leave(connection)
 
     def _flush_server(self) -> None:
         connection: sa.Connection | None = getattr(self._own, "flushing", None)

@@ -7,11 +7,13 @@ import sqlite3
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from clawhaven.core import db as module
 from clawhaven.core import ratelimit
 from clawhaven.core.clock import Clock
 from clawhaven.core.db import MOST_URGENT_IN_A_ROW, Busy, Database, _Turns, in_transaction, lock, make_engine
@@ -162,6 +164,45 @@ def test_who_does_not_want_to_wait_hears_at_once_that_somebody_writes(tmp_path: 
             tx.execute(sa.text("INSERT INTO turn VALUES (:n)"), {"n": number})
         with database.hurried_tx() as tx:
             assert tx.scalar(sa.text("SELECT count(*) FROM turn")) == number + 1
+    database.close()
+
+
+def test_the_log_begins_anew_though_somebody_writes_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_LOG_BYTES", 2**20)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    path, rows, is_over = tmp_path / "x.sqlite3", 0, threading.Event()
+    database = Database(make_engine(f"sqlite:///{path}"))
+    with database.tx() as tx:
+        tx.execute(sa.text("CREATE TABLE t (v TEXT)"))
+
+    def write() -> None:
+        nonlocal rows
+        while not is_over.is_set():
+            with database.hurried_tx() as tx:
+                tx.execute(sa.text("INSERT INTO t VALUES (:v)"), {"v": "x" * 20_000})
+            rows += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    sizes = list[int]()
+    while rows < 1500:
+        database.flush()
+        sizes.append(path.with_name("x.sqlite3-wal").stat().st_size)
+    is_over.set()
+    writer.join(30)
+    assert max(sizes) < 10 * 2**20, "of 30 MB that were written"
+    assert any(later < before for before, later in pairwise(sizes)), "what is not needed any more is given back"
+    with database.read() as tx:
+        assert tx.scalar(sa.text("SELECT count(*) FROM t")) == rows
+        tx.execute(sa.text("SELECT v FROM t LIMIT 1"))
+        for _ in range(100):
+            with database.hurried_tx() as other:
+                other.execute(sa.text("INSERT INTO t VALUES (:v)"), {"v": "x" * 20_000})
+        begun = time.monotonic()
+        database.flush()  # somebody still reads from the log: it stays, and nobody waits for long
+        assert time.monotonic() - begun < 5
     database.close()
 
 

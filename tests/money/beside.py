@@ -274,7 +274,7 @@ def go_on(random: Random, vendor: Sandbox) -> None:
                 vendor.pay_owed(reference)
             case 4:
                 vendor.cancel(reference, at_period_end=True)
-            case _:
+            case _ if paid:  # of a trial nothing is paid yet
                 vendor.refund_rest(random.choice(paid)["reference"])
 
 
