@@ -231,12 +231,19 @@ def _wrong_refunds(db: Session) -> list[Difference]:
 
 
 def _plan_changes(db: Session, since: datetime) -> dict[str, datetime]:
-    """Subscription -> when the plan of one of its assistants was last changed since then."""
+    """Subscription -> when the plan of one of its assistants was last changed since then.
+
+    The one it was bought for counts too: another subscription may pay for it by now.
+    """
+    covered = select(Cover.subscription_id, Cover.instance_id)
+    bought = select(Subscription.id, Subscription.instance_id).where(Subscription.instance_id.is_not(None))
+    whose = covered.union(bought).subquery()
+    subscription_id, instance_id = whose.c
     query = (
-        select(Cover.subscription_id, sa.func.max(audit.AuditEntry.at))
-        .join(audit.AuditEntry, audit.AuditEntry.subject == Cover.instance_id)
+        select(subscription_id, sa.func.max(audit.AuditEntry.at))
+        .join(audit.AuditEntry, audit.AuditEntry.subject == instance_id)
         .where(audit.AuditEntry.action == "instance.plan", audit.AuditEntry.at >= since)
-        .group_by(Cover.subscription_id)
+        .group_by(subscription_id)
     )
     return dict(db.execute(query).tuples().all())
 
